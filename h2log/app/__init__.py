@@ -1,0 +1,1 @@
+"""What answers a request: routes, messages and static files."""

@@ -1,0 +1,116 @@
+"""A request as a handler meets it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+from urllib.parse import unquote
+
+from h2log.app.headers import Headers, Query
+
+__all__ = ["Content", "Request"]
+
+
+class Content(Protocol):
+    """Where a request's content comes from: whoever reads the connection."""
+
+    async def read(self) -> bytes:
+        """Return the next piece, b"" at the end.
+
+        Raises HTTPError(413) past the limit, HTTPError(408) when the client stalls, and is
+        cancelled when the client goes away.
+        """
+
+
+class Request:
+    """One request.
+
+    `method`; `target` is the path with its query as the client sent it; `path` the path alone,
+    percent coding undone; `scheme`; `authority` (the host); `client` is the peer's address and
+    port; `session_id` and `id` are the connection's and the request's ids, as in the log; `params`
+    are the values of the route's parts.
+    """
+
+    __slots__ = (
+        "_content",
+        "_headers",
+        "_query",
+        "_read",
+        "authority",
+        "client",
+        "fields",
+        "id",
+        "method",
+        "params",
+        "raw_path",
+        "scheme",
+        "session_id",
+        "target",
+    )
+
+    def __init__(
+        self,
+        *,
+        method: str,
+        target: str,
+        scheme: str,
+        authority: str,
+        fields: tuple[tuple[bytes, bytes], ...],
+        client: tuple[str, int],
+        session_id: str,
+        request_id: str,
+        content: Content | None,
+    ) -> None:
+        self.method = method
+        self.target = target
+        self.raw_path = target.partition("?")[0]
+        self.scheme = scheme
+        self.authority = authority
+        self.fields = fields
+        self.client = client
+        self.session_id = session_id
+        self.id = request_id
+        self.params: dict[str, str] = {}
+        self._content = content
+        self._headers: Headers | None = None
+        self._query: Query | None = None
+        self._read: bytes | None = None
+
+    @property
+    def path(self) -> str:
+        """The path, percent coding undone as UTF-8."""
+        return unquote(self.raw_path.encode("latin-1", "replace").decode("utf-8", "replace"))
+
+    @property
+    def headers(self) -> Headers:
+        """The header fields; names in any case."""
+        if self._headers is None:
+            self._headers = Headers(self.fields)
+        return self._headers
+
+    @property
+    def query(self) -> Query:
+        """The query's parameters."""
+        if self._query is None:
+            self._query = Query(self.target.partition("?")[2])
+        return self._query
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        """Yield the content in pieces, as they come; can be used once. Raises as `body`."""
+        content, self._content = self._content, None
+        if content is not None:
+            while piece := await content.read():
+                yield piece
+
+    async def body(self) -> bytes:
+        """Return the whole content; the same bytes each time.
+
+        Raises HTTPError(413) when it is larger than the server's limit, HTTPError(408) when the
+        client stalls.
+        """
+        if self._read is None:
+            self._read = b"".join([piece async for piece in self.stream()])
+        return self._read
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {self.target!r} {self.id}>"

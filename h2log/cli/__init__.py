@@ -1,0 +1,47 @@
+"""The command line: `h2log serve`, `run`, `certs`, `tail`."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from h2log.cli.certs import certs
+from h2log.cli.serve import run, serve
+from h2log.cli.tail import tail
+from h2log.errors import UsageError
+
+__all__ = ["cli", "main"]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="h2log", prog_name="h2log", message="%(prog)s %(version)s")
+def cli() -> None:
+    """A fast HTTP/2 server whose access log traces every connection and every request."""
+
+
+for command in (serve, run, certs, tail):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line; a mistake of the user's is one line on stderr and exit code 2."""
+    try:
+        code = cli.main(prog_name="h2log", standalone_mode=False)
+    except UsageError as error:
+        _fail(str(error))
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(2)
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        hint = f" (see {context.command_path} --help)" if context is not None else ""
+        _fail(f"{error.format_message()}{hint}")
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str) -> None:
+    click.echo(f"h2log: {' '.join(message.split())}", err=True)
+    sys.exit(2)

@@ -1,0 +1,127 @@
+"""Every setting, typed, with its default and unit: one validated tree.
+
+Flags, and later files and the environment, fill this tree; everything else in the package is
+handed the part of it that it needs. A wrong value raises `UsageError` naming the key.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+
+from h2log.errors import UsageError
+
+__all__ = ["Limits", "LogSettings", "ServerSettings", "Settings", "TlsSettings", "build"]
+
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Bytes = Annotated[int, msgspec.Meta(ge=0)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of settings: unknown keys are errors, values do not change once validated."""
+
+
+class ServerSettings(_Section, frozen=True):
+    """`[server]`: where to listen, and how to stop."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8443
+    insecure: bool = False
+    """Serve cleartext: HTTP/2 with prior knowledge, and HTTP/1.1."""
+    backlog: Count = 1024
+    """Connections the kernel holds until they are accepted (nginx 511, Go 4096, asyncio 100)."""
+    drain_timeout: Annotated[float, msgspec.Meta(ge=0)] = 10.0
+    """Seconds that open requests may go on after a stop was asked for."""
+
+
+class TlsSettings(_Section, frozen=True):
+    """`[tls]`: the certificate chain and its key, PEM files."""
+
+    cert: str = "certs/localhost.pem"
+    key: str = "certs/localhost-key.pem"
+
+
+class Limits(_Section, frozen=True):
+    """`[limits]`: everything that a peer can make grow, or can make us wait for.
+
+    Times are in seconds, sizes in bytes.
+    """
+
+    max_streams: Count = 100
+    """Concurrent requests of one connection; RFC 9113 section 6.5.2 advises no less than 100."""
+    max_connections: Count = 10_000
+    """Open connections; further ones wait in the kernel's backlog."""
+    max_header_bytes: Annotated[int, msgspec.Meta(ge=1024)] = 32_768
+    """A request's fields, name + value + 32 each (RFC 9113 section 10.5.1); nginx 32 KiB."""
+    max_header_fields: Count = 100
+    """A request's fields, counted (Apache 100)."""
+    max_body_bytes: Bytes = 16 * 1024 * 1024
+    """A request's content; more is answered with 413."""
+    stream_window: Annotated[int, msgspec.Meta(ge=1024, le=2**31 - 1)] = 256 * 1024
+    """Bytes of content a peer may send on one stream before a handler has read any."""
+    connection_window: Annotated[int, msgspec.Meta(ge=65_535, le=2**31 - 1)] = 1024 * 1024
+    """The same for a whole connection: the most memory that unread uploads of one peer take."""
+    send_buffer: Annotated[int, msgspec.Meta(ge=65_536)] = 1024 * 1024
+    """Bytes held for a connection whose peer does not read."""
+    handshake_timeout: Seconds = 10.0
+    """From accept to the end of the TLS handshake (nginx 60, Go 10 by custom)."""
+    preface_timeout: Seconds = 10.0
+    """From there to the whole preface and the peer's first SETTINGS frame."""
+    settings_timeout: Seconds = 10.0
+    """From our SETTINGS to their acknowledgement; then SETTINGS_TIMEOUT (RFC 9113, 6.5.3)."""
+    header_timeout: Seconds = 10.0
+    """From a request's first byte of header to its last (Apache RequestReadTimeout 10 to 20)."""
+    body_timeout: Seconds = 30.0
+    """Between two pieces of a request's content while a handler waits for it."""
+    idle_timeout: Seconds = 75.0
+    """Of a connection without an open request (nginx keepalive_timeout 75)."""
+    stall_timeout: Seconds = 60.0
+    """Of a connection with output that its peer does not take (nginx send_timeout 60)."""
+    static_cache: Bytes = 64 * 1024 * 1024
+    """Memory for the content of small static files."""
+
+
+class LogSettings(_Section, frozen=True):
+    """`[log]`: where the access log goes and how much is held while it cannot be written."""
+
+    access: str = "logs/access.log"
+    """A path, `-` for standard output."""
+    level: str = "info"
+    """Of h2log's own log, on standard error: debug, info, warning, error or critical."""
+    flush_interval: Seconds = 0.1
+    """Seconds that a finished line may wait for company before it is written."""
+    max_buffer: Annotated[int, msgspec.Meta(ge=65_536)] = 64 * 1024 * 1024
+    """Bytes of lines held while the file cannot be written; then lines are counted as dropped."""
+
+
+class Settings(_Section, frozen=True):
+    """The whole tree."""
+
+    server: ServerSettings = ServerSettings()
+    tls: TlsSettings = TlsSettings()
+    limits: Limits = Limits()
+    log: LogSettings = LogSettings()
+
+
+def build(values: dict[str, Any], source: str = "settings") -> Settings:
+    """Return the validated tree for nested `values`; what is absent has its default.
+
+    `source` names where the values come from. Raises UsageError with the key's full name, what
+    was expected and what was found.
+    """
+    try:
+        return msgspec.convert(values, Settings, strict=True)
+    except msgspec.ValidationError as error:
+        text, _, where = str(error).partition(" - at `$.")
+        key = where.rstrip("`")
+        found: Any = values
+        for part in key.split(".") if key else ():
+            found = found.get(part) if isinstance(found, dict) else None
+        shown = f"{key}: " if key else ""
+        raise UsageError(
+            f"{source}: {shown}{text[:1].lower()}{text[1:]}"
+            + (f", got {found!r}" if key and not isinstance(found, dict) else "")
+        ) from None

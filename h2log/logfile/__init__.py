@@ -1,0 +1,1 @@
+"""Where lines go: a bounded buffer and one asynchronous writer."""

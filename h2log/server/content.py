@@ -1,0 +1,100 @@
+"""A request's content, between the connection that receives it and the handler that reads it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from h2log.errors import HTTPError
+
+__all__ = ["ContentBuffer"]
+
+
+class ContentBuffer:
+    """Takes pieces as they come, gives them out as they are asked for.
+
+    `limit` is the most bytes that may come, `timeout` the seconds to wait for a piece.
+    `on_read` is called with the size of each piece that was read, so that the peer may send more;
+    `on_wait` before the first wait, so that a client that expects 100 (Continue) is told.
+    """
+
+    __slots__ = (
+        "_ended",
+        "_limit",
+        "_on_read",
+        "_on_wait",
+        "_pieces",
+        "_timeout",
+        "_total",
+        "_waiter",
+        "timed_out",
+    )
+
+    def __init__(
+        self,
+        limit: int,
+        timeout: float,
+        on_read: Callable[[int], None],
+        on_wait: Callable[[], None] | None = None,
+    ) -> None:
+        self._limit = limit
+        self._timeout = timeout
+        self._on_read = on_read
+        self._on_wait = on_wait
+        self._pieces: deque[bytes] = deque()
+        self._total = 0
+        self._ended = False
+        self._waiter: asyncio.Future[None] | None = None
+        self.timed_out = False
+        """The client kept a handler waiting for too long."""
+
+    # The connection's side
+
+    def feed(self, piece: bytes) -> None:
+        """Take a piece, never empty."""
+        self._total += len(piece)
+        self._pieces.append(piece)
+        self._wake()
+
+    def end(self) -> None:
+        """The content is complete."""
+        self._ended = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # The handler's side
+
+    async def read(self) -> bytes:
+        """Return the next piece, b"" at the end. Raises HTTPError 413 and 408; see `Content`."""
+        while not self._pieces:
+            if self._ended:
+                return b""
+            await self._wait()
+        if self._total > self._limit:
+            raise HTTPError(413, f"the content is larger than {self._limit} bytes")
+        piece = self._pieces.popleft()
+        self._on_read(len(piece))
+        return piece
+
+    async def _wait(self) -> None:
+        if self._on_wait is not None:
+            self._on_wait()
+            self._on_wait = None
+        loop = asyncio.get_running_loop()
+        self._waiter = loop.create_future()
+        timer = loop.call_later(self._timeout, self._late)
+        try:
+            await self._waiter
+        finally:
+            timer.cancel()
+            self._waiter = None
+        if self.timed_out:
+            raise HTTPError(408, "the content did not come in time")
+
+    def _late(self) -> None:
+        self.timed_out = True
+        self._wake()

@@ -1,0 +1,530 @@
+"""The HTTP/1.1 leg: one connection's h11 between its transport and the handlers.
+
+h11 keeps the rules of RFC 9112; this module keeps the order: one request at a time is answered,
+what a client sends ahead (pipelining) waits in h11, and reading stops when it is much. A request's
+line is opened when its header is complete, or when it turns out that it never will be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final, cast
+
+import h11
+
+from h2log.access.exchange import Exchange, Outcome, Session
+from h2log.app.request import Request
+from h2log.app.response import Response, error_response
+from h2log.clock import monotonic, wall
+from h2log.errors import HTTPError, reason_phrase
+from h2log.ids import new_id
+from h2log.server.content import ContentBuffer
+from h2log.server.session import CLOSE_GRACE, Shared
+
+__all__ = ["Http1Head", "Http1Leg"]
+
+_logger = logging.getLogger("h2log.http1")
+
+_HIGH_WATER: Final = 128 * 1024
+_READ_AHEAD: Final = 64 * 1024
+"""Bytes that may come ahead of their use before reading stops: content that no handler has read,
+and requests behind the one that is answered."""
+_MAX_DISCARD: Final = 1024 * 1024
+"""Bytes of unwanted content that are read to keep a connection; beyond, it is closed."""
+
+_MAX_LINE: Final = 8192
+"""Bytes of a request line that are kept for the log while its header is not complete."""
+
+# The server says itself how a message ends and whether the connection goes on.
+_DROPPED: Final = frozenset(
+    (
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "transfer-encoding",
+        "upgrade",
+        "x-request-id",
+        "date",
+    )
+)
+
+
+class Http1Head:
+    """What an HTTP/1.1 request asked (see `RequestFacts`)."""
+
+    __slots__ = ("authority", "fields", "method", "path", "scheme")
+
+    def __init__(
+        self,
+        method: str = "",
+        path: str = "",
+        scheme: str = "",
+        authority: str = "",
+        fields: tuple[tuple[bytes, bytes], ...] = (),
+    ) -> None:
+        self.method = method
+        self.path = path
+        self.scheme = scheme
+        self.authority = authority
+        self.fields = fields
+
+
+def _head_of(event: h11.Request, scheme: str) -> Http1Head:
+    """Return the head of a request; an absolute target is split (RFC 9112 section 3.2.2)."""
+    target = event.target.decode("latin-1")
+    fields = tuple((bytes(name), bytes(value)) for name, value in event.headers)
+    authority = next((v.decode("latin-1") for n, v in fields if n == b"host"), "")
+    method = event.method.decode("ascii")
+    if method != "CONNECT" and not target.startswith("/"):
+        prefix, mark, rest = target.partition("://")
+        if mark and prefix.lower() in ("http", "https"):
+            authority, slash, path = rest.partition("/")
+            if "?" in authority:  # http://host?query
+                authority, _, query = rest.partition("?")
+                slash, path = "/", f"?{query}"
+            target = f"/{path}" if slash else "/"
+    return Http1Head(method, target, scheme, authority, fields)
+
+
+class Http1Leg(asyncio.Protocol):
+    """One HTTP/1.1 connection."""
+
+    def __init__(self, session: Session, shared: Shared, secure: bool) -> None:
+        self._session = session
+        self._shared = shared
+        self._scheme = "https" if secure else "http"
+        limits = shared.limits
+        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.max_header_bytes)
+        self._transport: asyncio.Transport | None = None
+        self._reply: Http1Reply | None = None
+        self._paused = False  # reading
+        self._since = monotonic()  # when the request that is awaited was begun, or could have been
+        self._begun = False  # some of it has come
+        self._going = False
+        self._closed = False
+        self._blocked_since: float | None = None
+        self._first_line = b""
+        self._drain_waiters: list[asyncio.Future[None]] = []
+        session.protocol = "1.1"
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to wait for a request."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(_HIGH_WATER)
+        self._shared.legs.add(self)
+        self._going = self._shared.draining
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has come."""
+        if self._closed:
+            return
+        if self._reply is None and not self._begun:
+            self._begun = True
+            self._since = monotonic()
+            self._first_line = b""
+        if self._reply is None and len(self._first_line) < _MAX_LINE:
+            self._first_line += data[: _MAX_LINE - len(self._first_line)]
+        self._h11.receive_data(data)
+        self._advance()
+
+    def eof_received(self) -> bool:
+        """The peer sends nothing more; what it asked is not answered into the void."""
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Whatever was open has lost its peer."""
+        self._shared.left(self)
+        self._closed = True
+        reply = self._reply
+        if reply is not None:
+            reply.exchange.finish(Outcome.PEER_LOST, monotonic())
+            reply.lost()
+        self._wake()
+        if _logger.isEnabledFor(logging.DEBUG):
+            self._debug("closed after %d requests", self._session.requests)
+
+    def pause_writing(self) -> None:
+        """The transport is full."""
+        self._blocked_since = monotonic()
+
+    def resume_writing(self) -> None:
+        """The transport has room again."""
+        self._blocked_since = None
+        self._wake()
+
+    # The server's side
+
+    def drain(self) -> None:
+        """Finish the request that is open and close; see `Leg`."""
+        self._going = True
+        if self._reply is None and not self._begun:
+            self._close()
+
+    def shut(self) -> None:
+        """Close now; see `Leg`."""
+        if self._reply is not None:
+            self._reply.exchange.finish(Outcome.SHUTDOWN, monotonic())
+            self._reply.lost()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def tick(self, now: float) -> None:
+        """Let time pass; see `Leg`."""
+        if self._closed:
+            return
+        limits = self._shared.limits
+        if self._blocked_since is not None:
+            if now - self._blocked_since > limits.stall_timeout:
+                self._time_out()
+        elif self._reply is None:
+            if self._begun:
+                if now - self._since > limits.header_timeout:
+                    self._refuse(408, Outcome.TIMEOUT, "the request did not come in time")
+            elif now - self._since > limits.idle_timeout:
+                self._close()
+        elif self._reply.ended and now - self._since > limits.body_timeout:
+            self._close()  # unwanted content that does not end
+
+    def _time_out(self) -> None:
+        if self._reply is not None:
+            self._reply.exchange.finish(Outcome.TIMEOUT, monotonic())
+            self._reply.lost()
+        assert self._transport is not None
+        self._transport.abort()
+
+    # Reading
+
+    def _advance(self) -> None:
+        """Take every event that h11 has and that can be used now."""
+        try:
+            while not self._closed:
+                event = self._h11.next_event()
+                if event is h11.NEED_DATA or event is h11.PAUSED:
+                    break
+                if isinstance(event, h11.Request):
+                    self._open(event)
+                elif isinstance(event, h11.Data):
+                    if self._reply is not None:
+                        self._reply.feed(bytes(event.data))
+                elif isinstance(event, h11.EndOfMessage):
+                    if self._reply is not None:
+                        self._reply.feed_end()
+                        self._next_if_done()
+                elif isinstance(event, h11.ConnectionClosed):
+                    self._close()
+        except h11.RemoteProtocolError as error:
+            self._malformed(error)
+        self._balance()
+
+    def _balance(self) -> None:
+        """Stop reading while more has come than can be used, and go on when it was used."""
+        transport = self._transport
+        if transport is None or self._closed:
+            return
+        reply = self._reply
+        ahead = 0
+        if reply is not None:
+            ahead = reply.unread if not reply.content_ended else len(self._h11.trailing_data[0])
+        if ahead > _READ_AHEAD and not self._paused:
+            self._paused = True
+            transport.pause_reading()
+        elif ahead <= _READ_AHEAD and self._paused:
+            self._paused = False
+            transport.resume_reading()
+
+    def _open(self, event: h11.Request) -> None:
+        """A request's header is complete."""
+        self._session.protocol = event.http_version.decode("ascii")
+        now = monotonic()
+        head = _head_of(event, self._scheme)
+        exchange = Exchange(self._session, head, new_id(), self._session.requests + 1, wall(), now)
+        self._begun = False
+        limits = self._shared.limits
+        content = ContentBuffer(
+            limits.max_body_bytes, limits.body_timeout, self._content_read, self._continue
+        )
+        reply = self._reply = Http1Reply(self, exchange, content)
+        if len(head.fields) > limits.max_header_fields:
+            self._answer_error(reply, HTTPError(431))
+            return
+        if head.method != "CONNECT" and not head.path.startswith("/") and head.path != "*":
+            reply.exchange.verdict = Outcome.MALFORMED
+            self._answer_error(reply, HTTPError(400, "the request target is not a path"))
+            return
+        length = next((int(v) for n, v in head.fields if n == b"content-length"), 0)
+        if length > limits.max_body_bytes:
+            text = f"the content is larger than {limits.max_body_bytes} bytes"
+            self._answer_error(reply, HTTPError(413, text))
+            return
+        session = self._session
+        request = Request(
+            method=head.method,
+            target=head.path,
+            scheme=head.scheme,
+            authority=head.authority,
+            fields=head.fields,
+            client=(session.client, session.port),
+            session_id=session.id,
+            request_id=exchange.id,
+            content=content,
+        )
+        reply.task = self._shared.dispatcher.answer(request, exchange, reply)
+
+    def _answer_error(self, reply: Http1Reply, error: HTTPError) -> None:
+        response = error_response(error, reply.exchange.id)
+        self._shared.dispatcher.send_now(response, reply.exchange, reply)
+
+    def _malformed(self, error: h11.RemoteProtocolError) -> None:
+        """Answer what h11 refuses, once, and close."""
+        reply = self._reply
+        if reply is None:
+            self._refuse(error.error_status_hint, Outcome.MALFORMED, str(error))
+            return
+        # The content of a request that is being answered is broken.
+        _logger.debug("%s", error)
+        if not reply.ended:
+            reply.exchange.finish(Outcome.MALFORMED, monotonic())
+            reply.lost()
+        self._close()
+
+    def _refuse(self, status: int, outcome: Outcome, reason: str) -> None:
+        """Open the line of a request whose header never came to be, answer, and close."""
+        now = monotonic()
+        parts = self._first_line.split(b"\n", 1)[0].rstrip(b"\r").split(b" ")
+        method, target = (parts[0], parts[1]) if len(parts) > 1 else (b"", b"")
+        head = Http1Head(method.decode("latin-1"), target.decode("latin-1"), self._scheme)
+        exchange = Exchange(self._session, head, new_id(), self._session.requests + 1, wall(), now)
+        exchange.verdict = outcome
+        if self._h11.our_state is h11.IDLE or self._h11.our_state is h11.SEND_RESPONSE:
+            reply = Http1Reply(self, exchange, None)
+            self._going = True
+            detail = HTTPError(status, reason if outcome is Outcome.TIMEOUT else "")
+            self._answer_error(reply, detail)
+        exchange.finish(outcome, monotonic())
+        self._close()
+
+    def _continue(self) -> None:
+        """A handler waits for content that the client holds back (RFC 9110 section 10.1.1)."""
+        if self._h11.they_are_waiting_for_100_continue and not self._closed:
+            self._send(h11.InformationalResponse(status_code=100, headers=[]))
+
+    def _content_read(self, size: int) -> None:
+        if self._reply is not None:
+            self._reply.unread -= size
+        self._balance()
+
+    # Writing
+
+    def _send(self, event: h11.Event) -> None:
+        data = self._h11.send(event)
+        if data and self._transport is not None and not self._closed:
+            self._transport.write(data)
+
+    def respond(self, reply: Http1Reply, response: Response) -> None:
+        """Send status and header. Raises h11.LocalProtocolError for what cannot be sent."""
+        headers = [
+            (name.encode("ascii"), value.encode("latin-1"))
+            for name, value in response.headers
+            if name not in _DROPPED
+        ]
+        sized = any(name == b"content-length" for name, _ in headers)
+        length = response.content_length()
+        if not sized and length is not None and response.status not in (204, 304):
+            headers.append((b"content-length", b"%d" % length))
+        headers.append((b"date", self._shared.date().encode()))
+        headers.append((b"x-request-id", reply.exchange.id.encode()))
+        if self._going or (reply.content is not None and reply.must_close()):
+            headers.append((b"connection", b"close"))
+        self._send(
+            h11.Response(
+                status_code=response.status,
+                headers=headers,
+                reason=reason_phrase(response.status).encode(),
+            )
+        )
+
+    def content(self, data: bytes) -> None:
+        """Send content."""
+        self._send(h11.Data(data=data))
+
+    def complete(self, reply: Http1Reply) -> None:
+        """The response is complete: the next request's turn, when this one's content is through."""
+        self._send(h11.EndOfMessage())
+        self._since = monotonic()
+        reply.exchange.finish(reply.exchange.verdict, self._since)
+        self._next_if_done()
+
+    def _next_if_done(self) -> None:
+        """Begin the next cycle once both halves of this one are over."""
+        reply = self._reply
+        if reply is None or not reply.ended:
+            return
+        if self._h11.our_state in (h11.MUST_CLOSE, h11.CLOSED, h11.ERROR):
+            if reply.content_ended or not reply.may_discard():
+                self._close()
+            return
+        if not reply.content_ended:
+            if not reply.may_discard():
+                self._close()
+            return
+        self._reply = None
+        self._begun = bool(self._h11.trailing_data[0])
+        self._since = monotonic()
+        self._first_line = self._h11.trailing_data[0][:_MAX_LINE]
+        if self._going and not self._begun:
+            self._close()
+            return
+        self._h11.start_next_cycle()
+        # Not from inside h11's loop: a chain of pipelined requests would nest.
+        asyncio.get_running_loop().call_soon(self._advance)
+
+    def _close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if self._transport is not None:
+            transport = self._transport
+            transport.close()
+            asyncio.get_running_loop().call_later(CLOSE_GRACE, transport.abort)
+
+    def give_up(self, reply: Http1Reply) -> None:
+        """Close so that the client sees that the response is not complete."""
+        reply.lost()
+        if self._transport is not None:
+            self._transport.abort()
+
+    @property
+    def full(self) -> bool:
+        """The transport takes no more."""
+        return self._blocked_since is not None and not self._closed
+
+    async def wait_writable(self) -> None:
+        """Return when the transport has room, or is gone."""
+        while self.full:
+            waiter = asyncio.get_running_loop().create_future()
+            self._drain_waiters.append(waiter)
+            await waiter
+
+    def _wake(self) -> None:
+        waiters, self._drain_waiters = self._drain_waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def _debug(self, message: str, *args: object) -> None:
+        _logger.debug(message, *args, extra={"session_id": self._session.id, "request_id": "-"})
+
+
+class Http1Reply:
+    """The response to one request: the `Reply` of its handler."""
+
+    __slots__ = (
+        "_gone",
+        "_leg",
+        "content",
+        "content_ended",
+        "discarded",
+        "ended",
+        "exchange",
+        "task",
+        "unread",
+    )
+
+    def __init__(self, leg: Http1Leg, exchange: Exchange, content: ContentBuffer | None) -> None:
+        self._leg = leg
+        self._gone = False
+        self.exchange = exchange
+        self.content = content
+        self.task: asyncio.Task[None] | None = None
+        self.content_ended = content is None
+        self.unread = 0
+        """Bytes of content that the handler has not read."""
+        self.discarded = 0
+        self.ended = False
+        """The whole response was handed to the transport."""
+
+    @property
+    def closed(self) -> bool:
+        """The client is gone, or the response is complete."""
+        return self._gone or self.ended
+
+    # Content, from the leg
+
+    def feed(self, data: bytes) -> None:
+        """Content has come."""
+        self.exchange.received += len(data)
+        if self.ended:
+            self.discarded += len(data)
+            if not self.may_discard():
+                self._leg._close()
+            return
+        if self.content is not None and data:
+            self.unread += len(data)
+            self.content.feed(data)
+
+    def feed_end(self) -> None:
+        """The content is complete."""
+        self.content_ended = True
+        if self.content is not None:
+            self.content.end()
+
+    def may_discard(self) -> bool:
+        """Say whether reading the rest of unwanted content is worth the connection."""
+        return self.discarded <= _MAX_DISCARD
+
+    def must_close(self) -> bool:
+        """Say whether the response ends the connection, for content nobody will read."""
+        return not self.content_ended and self._leg._h11.they_are_waiting_for_100_continue
+
+    # The handler's side: see `Reply`
+
+    def start(self, response: Response, end: bool) -> None:
+        """Send status and header."""
+        if self.closed:
+            return
+        self._leg.respond(self, response)
+        self.exchange.status = response.status
+        if end:
+            self._end()
+
+    def write(self, data: bytes, end: bool = False) -> None:
+        """Send content."""
+        if self.closed:
+            return
+        if data:
+            self.exchange.sent += len(data)
+            self._leg.content(data)
+        if end:
+            self._end()
+
+    def _end(self) -> None:
+        self.ended = True
+        self.unread = 0
+        self._leg.complete(self)
+        self._leg._balance()
+
+    async def drain(self) -> None:
+        """Wait for the transport."""
+        await self._leg.wait_writable()
+
+    async def room(self, most: int) -> int:
+        """Wait for the transport; see `Reply`."""
+        await self._leg.wait_writable()
+        return 0 if self.closed else most
+
+    def give_back(self, size: int) -> None:
+        """Nothing is counted here: one response at a time goes out."""
+
+    def abort(self) -> None:
+        """Close the connection: the client sees that the response is not complete."""
+        if not self.closed:
+            self._leg.give_up(self)
+
+    def lost(self) -> None:
+        """The client is gone: the handler is cancelled at its next await."""
+        self._gone = True
+        if self.task is not None and not self.task.done():
+            self.task.cancel()

@@ -1,0 +1,544 @@
+"""The HTTP/2 leg: one connection's engine between its transport and the handlers.
+
+The way of a small static file is the short one: `on_request` finds it in memory and puts its
+prepared bytes in the output; `data_received` writes everything once and finishes the records. All
+else takes a stream and goes through `Dispatcher`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import Final, cast
+
+from h2.errors import ErrorCodes
+
+from h2log.access.exchange import Exchange, Outcome, Session
+from h2log.app.conditional import CONDITIONS
+from h2log.app.request import Request
+from h2log.app.response import Response, error_response
+from h2log.clock import monotonic, wall
+from h2log.errors import HTTPError
+from h2log.http2.budget import OUTPUT_LIMIT
+from h2log.http2.connection import Connection
+from h2log.http2.events import Cause
+from h2log.http2.head import RequestHead
+from h2log.http2.hpack import encode, literal_name
+from h2log.http2.sending import Prepared
+from h2log.http2.settings import EngineLimits
+from h2log.http2.stream import Stream
+from h2log.ids import new_id
+from h2log.server.content import ContentBuffer
+from h2log.server.session import CLOSE_GRACE, Shared
+
+__all__ = ["Http2Leg", "engine_limits"]
+
+_logger = logging.getLogger("h2log.http2")
+
+_HIGH_WATER: Final = 128 * 1024
+"""Bytes that a transport may hold before it counts as full (asyncio's default is 64 KiB)."""
+_STREAM_HIGH_WATER: Final = 64 * 1024
+"""Bytes of a handler's output that may wait on one stream before the handler does."""
+
+# The two fields that differ a response, at the end of its block: raw literals of a fixed size
+# (RFC 7541 section 6.2.2), `date` by its index in the static table.
+_DATE_HEAD: Final = literal_name(b"date") + b"\x1d"
+_ID_HEAD: Final = literal_name(b"x-request-id") + b"\x20"
+_TAIL_SIZE: Final = len(_DATE_HEAD) + 29 + len(_ID_HEAD) + 32
+
+# Not sent in HTTP/2 (RFC 9113 section 8.2.2); the server's own fields are not the handler's.
+_DROPPED: Final = frozenset(
+    ("connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "x-request-id")
+)
+_OUTCOMES: Final = {
+    Cause.PEER_RESET: Outcome.CLIENT_RESET,
+    Cause.MALFORMED: Outcome.MALFORMED,
+    Cause.STREAM_ERROR: Outcome.SERVER_RESET,
+    Cause.TIMEOUT: Outcome.TIMEOUT,
+}
+
+
+def engine_limits(shared: Shared) -> EngineLimits:
+    """Return the engine's part of the limits."""
+    limits = shared.limits
+    return EngineLimits(**{name: getattr(limits, name) for name in EngineLimits._fields})
+
+
+def _plain_path(head: RequestHead) -> str:
+    """Return the path of a GET that asks for a whole file, without query; else nothing."""
+    if head.method != "GET" or head.content_length or head.too_large:
+        return ""
+    if any(name in CONDITIONS for name, _ in head.fields):
+        return ""
+    return head.path.partition("?")[0]
+
+
+def _block(response: Response) -> bytes:
+    """Return a response's header block without its tail."""
+    fields = [(b":status", b"%d" % response.status)]
+    sized = response.status == 304  # its length would be the content's that is not sent
+    for name, value in response.headers:
+        if name in _DROPPED or name == "date":
+            continue
+        sized = sized or name == "content-length"
+        fields.append((name.encode("ascii"), value.encode("latin-1")))
+    length = response.content_length()
+    if not sized and length is not None and response.status != 204:
+        fields.append((b"content-length", b"%d" % length))
+    return encode(fields)
+
+
+class Http2Leg(asyncio.Protocol):
+    """One HTTP/2 connection: the engine's `Events`, and asyncio's protocol."""
+
+    __slots__ = (
+        "_blocked_since",
+        "_closing",
+        "_conn",
+        "_date",
+        "_date_tail",
+        "_done",
+        "_flush_due",
+        "_held",
+        "_kept",
+        "_lost",
+        "_reading",
+        "_room_waiters",
+        "_session",
+        "_shared",
+        "_shutting",
+        "_transport",
+    )
+
+    def __init__(self, session: Session, shared: Shared, limits: EngineLimits) -> None:
+        self._session = session
+        self._shared = shared
+        self._kept = shared.dispatcher.kept
+        self._conn = Connection(self, limits, monotonic())
+        self._transport: asyncio.Transport | None = None
+        self._done: list[Exchange] = []  # responses in the output that is to be flushed
+        self._date = ""
+        self._date_tail = b""
+        self._flush_due = False
+        self._reading = False  # inside data_received, which flushes at its end
+        self._blocked_since = 0.0
+        self._held = 0  # bytes of files that are being read, or wait to be sent
+        self._room_waiters: deque[asyncio.Future[None]] = deque()
+        self._lost = False
+        self._closing = False
+        self._shutting = False
+        session.protocol = "h2"
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin: our SETTINGS go out."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(_HIGH_WATER)
+        self._shared.legs.add(self)
+        if self._shared.draining:
+            self._conn.drain(monotonic())
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        """Read every whole frame in `data`, answer, and write once."""
+        self._reading = True
+        self._conn.receive(data, monotonic())
+        self._reading = False
+        self._flush()
+
+    def eof_received(self) -> bool:
+        """The peer sends nothing more: nothing more can be asked."""
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Whatever was open has lost its peer."""
+        self._lost = True
+        self._shared.left(self)
+        if not self._conn.closing:
+            self._conn.end()
+        now = monotonic()
+        for exchange in self._done:  # complete, but never handed over
+            exchange.finish(Outcome.PEER_LOST, now)
+        self._done.clear()
+        self._wake_waiters()
+        self._log_closed()
+
+    def pause_writing(self) -> None:
+        """The transport is full."""
+        self._conn.blocked = True
+        self._blocked_since = monotonic()
+
+    def resume_writing(self) -> None:
+        """The transport has room again."""
+        self._conn.blocked = False
+        self._conn.now = monotonic()
+        self._conn.pump()
+        self._flush()
+        self._wake_waiters()
+
+    # The server's side
+
+    def drain(self) -> None:
+        """Begin to go; see `Leg`."""
+        self._conn.drain(monotonic())
+        self._flush()
+
+    def tick(self, now: float) -> None:
+        """Let time pass; see `Leg`."""
+        conn = self._conn
+        if conn.closing:
+            return
+        if conn.blocked and now - self._blocked_since > self._shared.limits.stall_timeout:
+            conn.end(Cause.TIMEOUT)
+            assert self._transport is not None
+            self._transport.abort()
+            return
+        conn.tick(now)
+        self._flush()
+
+    def shut(self) -> None:
+        """Close now; see `Leg`."""
+        self._shutting = True
+        conn = self._conn
+        for stream in list(conn.streams.values()):
+            conn.reset(stream, ErrorCodes.CANCEL)
+            self.on_reset(stream, Cause.CONNECTION, ErrorCodes.CANCEL)
+        conn.stop()
+        self._flush()
+        if self._transport is not None and conn.blocked:
+            self._transport.abort()
+
+    def flush_soon(self) -> None:
+        """Write what the engine has gathered, after the running callback."""
+        if not (self._reading or self._flush_due):
+            self._flush_due = True
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Hand the output to the transport, and finish what was completed by it."""
+        self._flush_due = False
+        conn = self._conn
+        transport = self._transport
+        if self._lost or transport is None:
+            return
+        while conn.out_size:
+            transport.write(conn.take())
+            if conn.blocked or not conn.pending:
+                break
+            conn.pump()
+        if self._done:
+            now = monotonic()
+            for exchange in self._done:
+                exchange.finish(exchange.verdict, now)
+            self._done.clear()
+        conn.settle()
+        if conn.closing:
+            if conn.out_size:
+                transport.write(conn.take())
+            if not self._closing:
+                self._closing = True
+                transport.close()
+                # A peer that reads nothing more would keep what is left for ever.
+                asyncio.get_running_loop().call_later(CLOSE_GRACE, self._abort)
+
+    def _abort(self) -> None:
+        if not self._lost and self._transport is not None:
+            self._transport.abort()
+
+    # The engine's events
+
+    def on_request(self, stream_id: int, head: RequestHead, ended: bool) -> None:
+        """Open an exchange, and answer it now if what it asks for is ready."""
+        now = monotonic()
+        stamp = wall()
+        exchange = Exchange(self._session, head, new_id(), stream_id, stamp, now)
+        path: str | None = head.memo
+        if path is None:
+            path = head.memo = _plain_path(head)
+        if path and ended:
+            conn = self._conn
+            response = self._kept(path, now)
+            if response is not None:
+                prepared: Prepared | None = response.wire
+                if prepared is None:
+                    assert isinstance(response.body, bytes)
+                    prepared = response.wire = Prepared(_block(response), _TAIL_SIZE, response.body)
+                if conn.out_size > OUTPUT_LIMIT and not conn.blocked:
+                    assert self._transport is not None
+                    self._transport.write(conn.take())
+                if conn.send_prepared(stream_id, prepared, self._tail(exchange)):
+                    exchange.status = 200
+                    exchange.sent = prepared.size
+                    self._done.append(exchange)
+                    return
+        self._take(stream_id, exchange, head, ended)
+
+    def _tail(self, exchange: Exchange) -> bytes:
+        """Return the end of a header block: `date` and `x-request-id`."""
+        date = self._shared.date()
+        if date is not self._date:
+            self._date = date
+            self._date_tail = _DATE_HEAD + date.encode() + _ID_HEAD
+        return self._date_tail + exchange.id.encode()
+
+    def _take(self, stream_id: int, exchange: Exchange, head: RequestHead, ended: bool) -> None:
+        """Take the request as a stream, and have it answered."""
+        stream = self._conn.open_stream(stream_id)
+        reply = Http2Reply(self, self._conn, stream, exchange)
+        stream.context = reply
+        limits = self._shared.limits
+        refusal = None
+        if head.too_large:
+            refusal = HTTPError(431)
+        elif head.content_length is not None and head.content_length > limits.max_body_bytes:
+            refusal = HTTPError(413, f"the content is larger than {limits.max_body_bytes} bytes")
+        if refusal is not None:
+            answer = error_response(refusal, exchange.id)
+            self._shared.dispatcher.send_now(answer, exchange, reply)
+            return
+        if not ended:
+            reply.content = ContentBuffer(
+                limits.max_body_bytes, limits.body_timeout, reply.content_read
+            )
+        session = self._session
+        request = Request(
+            method=head.method,
+            target=head.path,
+            scheme=head.scheme,
+            authority=head.authority,
+            fields=head.fields,
+            client=(session.client, session.port),
+            session_id=session.id,
+            request_id=exchange.id,
+            content=reply.content,
+        )
+        reply.task = self._shared.dispatcher.answer(request, exchange, reply)
+
+    def on_refused(self, stream_id: int, head: RequestHead, cause: Cause | None) -> None:
+        """Log a request that was opened and refused at once."""
+        now = monotonic()
+        exchange = Exchange(self._session, head, new_id(), stream_id, wall(), now)
+        exchange.finish(Outcome.MALFORMED if cause is Cause.MALFORMED else Outcome.REFUSED, now)
+        if _logger.isEnabledFor(logging.DEBUG):
+            reason = head.fault or "no room for another request"
+            self.debug("refused stream %d: %s", stream_id, reason, request=exchange.id)
+
+    def on_data(self, stream: Stream, data: bytes) -> None:
+        """Content has come."""
+        reply: Http2Reply = stream.context
+        reply.exchange.received += len(data)
+        if reply.content is not None:
+            reply.content.feed(data)
+        else:
+            self._conn.consumed(stream, len(data))
+
+    def on_end(self, stream: Stream) -> None:
+        """The content is complete."""
+        reply: Http2Reply = stream.context
+        if reply.content is not None:
+            reply.content.end()
+
+    def on_progress(self, stream: Stream) -> None:
+        """Some of the queue went out."""
+        stream.context.progressed()
+
+    def on_sent(self, stream: Stream) -> None:
+        """The response is in the output: it is complete once that is flushed."""
+        reply: Http2Reply = stream.context
+        self._done.append(reply.exchange)
+        reply.ended()
+
+    def on_reset(self, stream: Stream, cause: Cause, code: int) -> None:
+        """The stream is gone before its time."""
+        reply: Http2Reply = stream.context
+        if cause is Cause.CONNECTION:
+            if self._shutting:
+                outcome = Outcome.SHUTDOWN
+            elif self._conn.error is not None:
+                outcome = Outcome.SERVER_RESET
+            else:
+                outcome = Outcome.PEER_LOST
+        else:
+            outcome = _OUTCOMES[cause]
+        reply.exchange.finish(outcome, monotonic())
+        if _logger.isEnabledFor(logging.DEBUG):
+            self.debug(
+                "stream %d ended as %s, code %d",
+                stream.id,
+                outcome.value,
+                code,
+                request=reply.exchange.id,
+            )
+        reply.ended()
+        reply.cancel()
+
+    def on_window(self) -> None:
+        """A window has opened."""
+        self._wake_waiters()
+
+    # Room for what is read from files: a bound on what one connection may hold
+
+    def hold(self, size: int) -> int:
+        """Count up to `size` bytes as held; return how many there was room for."""
+        granted = min(size, self._shared.limits.send_buffer - _HIGH_WATER - self._held)
+        if granted <= 0:
+            return 0
+        self._held += granted
+        return granted
+
+    def release(self, size: int) -> None:
+        """Bytes that were held went out, or will not be needed."""
+        self._held -= size
+        self._wake_waiters()
+
+    async def wait(self) -> None:
+        """Return when something has changed that room depends on."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._room_waiters.append(waiter)
+        await waiter
+
+    def _wake_waiters(self) -> None:
+        waiters = self._room_waiters
+        while waiters:
+            waiter = waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # The story of a connection, at debug level
+
+    def debug(self, message: str, *args: object, request: str = "-") -> None:
+        """Log at debug level, under the session's id."""
+        _logger.debug(message, *args, extra={"session_id": self._session.id, "request_id": request})
+
+    def _log_closed(self) -> None:
+        if _logger.isEnabledFor(logging.DEBUG):
+            error = self._conn.error
+            self.debug(
+                "closed after %d requests: %s",
+                self._session.requests,
+                error or "by agreement",
+            )
+
+
+class Http2Reply:
+    """The response of one stream: the `Reply` of its handler."""
+
+    __slots__ = (
+        "_conn",
+        "_granted",
+        "_held",
+        "_leg",
+        "_stream",
+        "_waiter",
+        "content",
+        "exchange",
+        "task",
+    )
+
+    def __init__(self, leg: Http2Leg, conn: Connection, stream: Stream, exchange: Exchange) -> None:
+        self._leg = leg
+        self._conn = conn
+        self._stream = stream
+        self._granted = 0  # bytes of room that nothing was written for yet
+        self._held = 0  # those, and what was written for others and has not gone out
+        self._waiter: asyncio.Future[None] | None = None
+        self.exchange = exchange
+        self.content: ContentBuffer | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def closed(self) -> bool:
+        """The stream is closed, or the response is complete."""
+        return self._stream.closed
+
+    def start(self, response: Response, end: bool) -> None:
+        """Send the header section."""
+        block = _block(response) + self._leg._tail(self.exchange)
+        if not self._stream.closed:
+            self.exchange.status = response.status
+            self._conn.send_headers(self._stream, block, end)
+            self._leg.flush_soon()
+
+    def write(self, data: bytes, end: bool = False) -> None:
+        """Queue content."""
+        if not self._stream.closed:
+            self.exchange.sent += len(data)
+            self._granted = max(0, self._granted - len(data))
+            self._conn.now = monotonic()
+            self._conn.send_data(self._stream, data, end)
+            self._leg.flush_soon()
+
+    async def drain(self) -> None:
+        """Wait until little enough is queued: on this stream, and on the connection."""
+        while not self._stream.closed and (
+            self._stream.queued > _STREAM_HIGH_WATER or self._crowded()
+        ):
+            await self._wait()
+
+    def _crowded(self) -> bool:
+        limit = self._leg._shared.limits.send_buffer
+        return self._stream.queued > 0 and self._conn.queued > limit // 2
+
+    async def room(self, most: int) -> int:
+        """Wait until the peer would take something; see `Reply`."""
+        stream, conn, leg = self._stream, self._conn, self._leg
+        while not stream.closed:
+            window = stream.window - stream.queued
+            if window > 0 and conn.window > 0 and not conn.blocked and stream.queued < most:
+                granted = leg.hold(min(most, window))
+                if granted:
+                    self._granted += granted
+                    self._held += granted
+                    return granted
+            await leg.wait()
+        return 0
+
+    def give_back(self, size: int) -> None:
+        """Release room that will not be used."""
+        self._granted -= size
+        self._release(size)
+
+    def _release(self, size: int) -> None:
+        self._held -= size
+        self._leg.release(size)
+
+    async def _wait(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def progressed(self) -> None:
+        """Some of the queue went out: who waits looks again."""
+        if self._held:
+            self._release(self._held - self._granted - self._stream.queued)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def ended(self) -> None:
+        """The stream is closed: nothing is held or waited for any more."""
+        if self._held:
+            self._release(self._held)
+        self._leg._wake_waiters()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def content_read(self, size: int) -> None:
+        """The handler read some content: the peer may send as much more."""
+        self._conn.consumed(self._stream, size)
+        self._leg.flush_soon()
+
+    def abort(self) -> None:
+        """Reset the stream: the client sees that the response is not complete."""
+        if not self._stream.closed:
+            self._conn.reset(self._stream, ErrorCodes.INTERNAL_ERROR)
+            self.ended()
+            self._leg.flush_soon()
+
+    def cancel(self) -> None:
+        """The client is gone: cancel its handler at its next await."""
+        if self.task is not None and not self.task.done():
+            self.task.cancel()

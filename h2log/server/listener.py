@@ -1,0 +1,265 @@
+"""Listening sockets: binding, accepting, and what a new connection is until its protocol is known.
+
+Connections are accepted here, not by asyncio's server: the session id exists before TLS begins,
+a failed handshake is an exception with that id, and running out of file descriptors pauses
+accepting instead of spinning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+import ssl
+from typing import Final, cast
+
+from h2log.access.exchange import Session
+from h2log.clock import monotonic, wall
+from h2log.errors import UsageError
+from h2log.http2.frames import PREFACE
+from h2log.http2.settings import EngineLimits
+from h2log.ids import new_id
+from h2log.server.http1_leg import Http1Leg
+from h2log.server.http2_leg import Http2Leg
+from h2log.server.session import Shared
+
+__all__ = ["Listener", "bind"]
+
+_logger = logging.getLogger("h2log.server")
+
+_ACCEPTS_A_TURN: Final = 64
+"""Connections accepted before others get their turn (libuv and nginx's multi_accept bound it)."""
+_PAUSE: Final = 0.25
+"""Seconds without accepting after the system refused a descriptor."""
+_EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
+
+
+def bind(host: str, port: int, backlog: int) -> list[socket.socket]:
+    """Return listening sockets for every address of `host`; port 0 is the same free one for all.
+
+    Raises UsageError when the name is unknown, the address is not ours, or the port is in use.
+    """
+    try:
+        found = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (socket.gaierror, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"--host {host}: {reason}; give an address or a known name") from None
+    sockets: list[socket.socket] = []
+    try:
+        for family, kind, protocol, _, address in dict.fromkeys(found):
+            listener = socket.socket(family, kind, protocol)
+            sockets.append(listener)
+            if os.name == "posix":
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            # Accepted sockets inherit it: a response must not wait for an acknowledgement.
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            listener.setblocking(False)
+            listener.bind((address[0], port, *address[2:]))
+            port = listener.getsockname()[1]
+            listener.listen(backlog)
+    except OSError as error:
+        for listener in sockets:
+            listener.close()
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        if error.errno == errno.EADDRINUSE:
+            text = "the port is in use; stop the other program, or choose another with --port"
+        elif error.errno == errno.EACCES:
+            text = "not permitted; ports below 1024 need rights, choose another with --port"
+        elif error.errno == errno.EADDRNOTAVAIL:
+            text = "this machine does not have the address; choose another with --host"
+        else:
+            text = error.strerror or str(error)
+        raise UsageError(f"cannot listen on {where}: {text}") from None
+    return sockets
+
+
+class Listener:
+    """Accepts connections from `sockets` and hands each to the leg of its protocol.
+
+    `context` is None for cleartext. `start` begins, `stop` ends accepting and closes the sockets.
+    """
+
+    def __init__(
+        self,
+        sockets: list[socket.socket],
+        context: ssl.SSLContext | None,
+        shared: Shared,
+        limits: EngineLimits,
+    ) -> None:
+        self._sockets = sockets
+        self._context = context
+        self._shared = shared
+        self._limits = limits
+        self._resume: asyncio.TimerHandle | None = None
+        self.pending: set[asyncio.Task[None]] = set()
+        """Connections whose protocol is not known yet."""
+
+    def start(self) -> None:
+        """Accept from now on."""
+        loop = asyncio.get_running_loop()
+        for listener in self._sockets:
+            loop.add_reader(listener.fileno(), self._accept, listener)
+
+    def _suspend(self, seconds: float) -> None:
+        """Leave new connections in the kernel's backlog for a while."""
+        loop = asyncio.get_running_loop()
+        for listener in self._sockets:
+            loop.remove_reader(listener.fileno())
+        self._resume = loop.call_later(seconds, self.start)
+
+    def stop(self) -> None:
+        """Take what the kernel holds for us, accept no more, and close the sockets."""
+        if self._resume is not None:
+            self._resume.cancel()
+        loop = asyncio.get_running_loop()
+        for listener in self._sockets:
+            loop.remove_reader(listener.fileno())
+            while self._accept(listener):
+                pass
+            if self._resume is not None:
+                self._resume.cancel()
+            listener.close()
+
+    def _accept(self, listener: socket.socket) -> bool:
+        """Accept a turn's worth; return whether there may be more."""
+        limit = self._shared.limits.max_connections
+        for _ in range(_ACCEPTS_A_TURN):
+            if len(self._shared.legs) + len(self.pending) >= limit:
+                _logger.warning("%d connections are open: others wait", limit)
+                self._suspend(_PAUSE)
+                return False
+            try:
+                sock, address = listener.accept()
+            except (BlockingIOError, InterruptedError):
+                return False
+            except ConnectionError:
+                continue  # the peer was gone before we came
+            except OSError as error:
+                if error.errno not in _EXHAUSTED:
+                    raise
+                _logger.warning("cannot accept: %s; trying again in %g s", error.strerror, _PAUSE)
+                self._suspend(_PAUSE)
+                return False
+            sock.setblocking(False)
+            session = Session(new_id(), str(address[0]), address[1], wall(), self._shared.sink)
+            task = asyncio.get_running_loop().create_task(self._connect(sock, session))
+            self.pending.add(task)
+            task.add_done_callback(self._connected)
+        return True
+
+    def _connected(self, task: asyncio.Task[None]) -> None:
+        self.pending.discard(task)
+        self._shared.changed.set()
+
+    async def _connect(self, sock: socket.socket, session: Session) -> None:
+        """Take a connection through TLS to its protocol."""
+        debug = _logger.isEnabledFor(logging.DEBUG)
+        extra = {"session_id": session.id, "request_id": "-"}
+        if debug:
+            _logger.debug(
+                "accepted a connection from %s port %d", session.client, session.port, extra=extra
+            )
+        loop = asyncio.get_running_loop()
+        timeout = self._shared.limits.handshake_timeout
+        try:
+            if self._context is None:
+                await loop.connect_accepted_socket(lambda: _Cleartext(self, session), sock)
+            else:
+                await loop.connect_accepted_socket(
+                    lambda: _Secure(self, session),
+                    sock,
+                    ssl=self._context,
+                    ssl_handshake_timeout=timeout,
+                    ssl_shutdown_timeout=5.0,
+                )
+        except (OSError, ssl.SSLError, TimeoutError) as error:
+            _logger.info(
+                "TLS handshake with %s failed: %s", session.client, _reason(error), extra=extra
+            )
+            sock.close()
+        except asyncio.CancelledError:
+            sock.close()
+            raise
+
+    def leg(self, session: Session, protocol: str) -> Http2Leg | Http1Leg:
+        """Return the leg for `h2` or `http/1.1`."""
+        if _logger.isEnabledFor(logging.DEBUG):
+            extra = {"session_id": session.id, "request_id": "-"}
+            _logger.debug("speaks %s", protocol, extra=extra)
+        if protocol == "h2":
+            return Http2Leg(session, self._shared, self._limits)
+        return Http1Leg(session, self._shared, self._context is not None)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLError) and error.reason:
+        return error.reason.replace("_", " ").lower()
+    return str(error) or type(error).__name__
+
+
+class _Secure(asyncio.Protocol):
+    """A TLS connection whose handshake is done: ALPN says which leg it gets."""
+
+    def __init__(self, listener: Listener, session: Session) -> None:
+        self._listener = listener
+        self._session = session
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        tls = transport.get_extra_info("ssl_object")
+        leg = self._listener.leg(self._session, tls.selected_alpn_protocol() or "http/1.1")
+        transport.set_protocol(leg)
+        leg.connection_made(transport)
+
+
+class _Cleartext(asyncio.Protocol):
+    """A cleartext connection: its first bytes say which leg it gets (RFC 9113 section 3.3)."""
+
+    def __init__(self, listener: Listener, session: Session) -> None:
+        self._listener = listener
+        self._session = session
+        self._seen = b""
+        self._since = monotonic()
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._listener._shared.legs.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._seen += data
+        start = PREFACE[: len(self._seen)]
+        if self._seen.startswith(PREFACE):
+            self._become("h2")
+        elif not self._seen.startswith(start):
+            self._become("http/1.1")
+
+    def _become(self, protocol: str) -> None:
+        assert self._transport is not None
+        self._listener._shared.left(self)
+        leg = self._listener.leg(self._session, protocol)
+        self._transport.set_protocol(leg)
+        leg.connection_made(self._transport)
+        leg.data_received(self._seen)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._listener._shared.left(self)
+
+    def drain(self) -> None:
+        self._close()
+
+    def shut(self) -> None:
+        self._close()
+
+    def tick(self, now: float) -> None:
+        if now - self._since > self._listener._shared.limits.preface_timeout:
+            self._close()
+
+    def _close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()

@@ -1,0 +1,113 @@
+"""A server in one process: it listens, answers, and stops without losing a request or a line."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+
+from h2log.access.exchange import Sink
+from h2log.app.application import App
+from h2log.clock import monotonic
+from h2log.config import Settings
+from h2log.server.dispatch import Dispatcher
+from h2log.server.http2_leg import engine_limits
+from h2log.server.listener import Listener, bind
+from h2log.server.session import Shared
+
+__all__ = ["Server"]
+
+_logger = logging.getLogger("h2log.server")
+
+_TICK = 0.5
+"""Seconds between two looks at what takes too long; time limits are that precise."""
+_LAST_WORDS = 1.0
+"""Seconds for the GOAWAY of connections that are closed with requests open."""
+
+
+class Server:
+    """Serves `app` with `settings`, records to `sink`.
+
+    `context` is the TLS side, None for cleartext. `await start()` returns when it listens;
+    `addresses` are then the bound ones, `await stop()` drains and closes.
+    """
+
+    def __init__(
+        self, app: App, settings: Settings, sink: Sink, context: ssl.SSLContext | None
+    ) -> None:
+        self._settings = settings
+        self._context = context
+        self._shared = Shared(Dispatcher(app), settings.limits, sink)
+        self._listener: Listener | None = None
+        self._ticker: asyncio.TimerHandle | None = None
+        self.addresses: list[tuple[str, int]] = []
+        """Host and port of each listening socket."""
+
+    @property
+    def url(self) -> str:
+        """The address to give to a client."""
+        host, port = self.addresses[0]
+        scheme = "http" if self._context is None else "https"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+    async def start(self) -> None:
+        """Bind and accept. Raises UsageError when an address cannot be had."""
+        server = self._settings.server
+        sockets = bind(server.host, server.port, server.backlog)
+        self.addresses = [sock.getsockname()[:2] for sock in sockets]
+        self._listener = Listener(sockets, self._context, self._shared, engine_limits(self._shared))
+        self._listener.start()
+        self._tick()
+        _logger.info("listening on %s", self.url)
+
+    def _tick(self) -> None:
+        self._ticker = asyncio.get_running_loop().call_later(_TICK, self._tick)
+        now = monotonic()
+        for leg in list(self._shared.legs):
+            leg.tick(now)
+
+    async def stop(self, timeout: float | None = None) -> None:
+        """Take no more connections, let open requests finish for `timeout` seconds, and close.
+
+        The default is `server.drain_timeout`. What is open after that ends as SHUTDOWN.
+        """
+        if self._listener is None:
+            return
+        shared = self._shared
+        if timeout is None:
+            timeout = self._settings.server.drain_timeout
+        deadline = monotonic() + timeout
+        shared.draining = True
+        self._listener.stop()
+        legs = len(shared.legs)
+        _logger.info("draining %d connections for up to %g s", legs, timeout)
+        for leg in list(shared.legs):
+            leg.drain()
+        while (shared.legs or self._listener.pending) and monotonic() < deadline:
+            await self._pass_time(deadline)
+        for task in list(self._listener.pending):
+            task.cancel()
+        if shared.legs:
+            _logger.warning("%d connections did not end in time: closing them", len(shared.legs))
+            for leg in list(shared.legs):
+                leg.shut()
+            last = monotonic() + _LAST_WORDS
+            while shared.legs and monotonic() < last:
+                await self._pass_time(last)
+        tasks = list(shared.dispatcher.tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_LAST_WORDS)
+        if self._ticker is not None:
+            self._ticker.cancel()
+        self._listener = None
+
+    async def _pass_time(self, deadline: float) -> None:
+        """Wait until a connection may have ended."""
+        changed = self._shared.changed
+        changed.clear()
+        try:
+            await asyncio.wait_for(changed.wait(), max(0.0, deadline - monotonic()))
+        except TimeoutError:
+            pass

@@ -1,0 +1,49 @@
+"""What every connection shares with the server, and what each leg has in common."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from h2log.access.exchange import Sink
+from h2log.clock import DateCache
+from h2log.config import Limits
+from h2log.server.dispatch import Dispatcher
+
+__all__ = ["CLOSE_GRACE", "Leg", "Shared"]
+
+CLOSE_GRACE: Final = 5.0
+"""Seconds that the last output of a closed connection may take (nginx lingering_timeout 5)."""
+
+
+class Leg(Protocol):
+    """One connection's protocol, once it is known."""
+
+    def drain(self) -> None:
+        """Begin to go: finish what is open, take nothing new, then close."""
+
+    def tick(self, now: float) -> None:
+        """Let time pass: `now` is the monotonic time. Called about twice a second."""
+
+    def shut(self) -> None:
+        """Close now; what is open ends as SHUTDOWN."""
+
+
+@dataclass(slots=True)
+class Shared:
+    """What the connections of a server share. Set up once; `legs` is each connection's to enter."""
+
+    dispatcher: Dispatcher
+    limits: Limits
+    sink: Sink
+    date: DateCache = field(default_factory=DateCache)
+    legs: set[Leg] = field(default_factory=set)
+    draining: bool = False
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set whenever a connection has ended."""
+
+    def left(self, leg: Leg) -> None:
+        """A connection has ended."""
+        self.legs.discard(leg)
+        self.changed.set()

@@ -1,0 +1,346 @@
+"""The servers that are measured: what each needs, its command and its settings.
+
+All log every request to a file, speak TLS with the same certificate, use one process or thread
+for requests, and have their limits on requests and connections lifted, so that a run does not
+measure reconnecting. A peer that logs no line for a request says so (`logs`).
+"""
+
+from __future__ import annotations
+
+import getpass
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from scenarios import Scenario
+
+__all__ = ["PEERS", "Peer", "Site"]
+
+APPS = Path(__file__).parent / "apps"
+BIN = Path(sys.executable).parent
+FILES_ONLY = "serves files only"
+
+
+@dataclass(frozen=True)
+class Site:
+    """What a server is told: where to listen, what to serve, where to log."""
+
+    place: Path
+    """A folder of the server's own, for settings and logs."""
+    root: Path
+    cert: Path
+    key: Path
+    port: int
+
+    @property
+    def log(self) -> Path:
+        """The access log."""
+        return self.place / "access.log"
+
+
+class Peer:
+    """One server; the subclasses say how it is started."""
+
+    name: str
+    what: str
+    logs = True
+    """Whether it writes a line for each request."""
+    chooses_port = False
+    """Whether it takes port 0 and prints the URL on which it listens."""
+
+    def missing(self) -> str | None:
+        """Return what to install, None if the server is there."""
+        raise NotImplementedError
+
+    def refuses(self, scenario: Scenario) -> str | None:
+        """Return why the scenario makes no sense for this server, None if it does."""
+        return None
+
+    def version(self) -> str:
+        """Return the server's version."""
+        raise NotImplementedError
+
+    def command(self, site: Site, scenario: Scenario) -> list[str]:
+        """Write settings into the site's place, and return the command."""
+        raise NotImplementedError
+
+    def environment(self, site: Site) -> dict[str, str]:
+        """Return the environment of the server."""
+        return os.environ | {"PYTHONPATH": str(APPS), "BENCH_ROOT": str(site.root)}
+
+
+def _first_line(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=10)
+    return (done.stdout or done.stderr).strip().partition("\n")[0]
+
+
+class H2log(Peer):
+    name = "h2log"
+    what = "this package: `h2log serve`, or `h2log run` for a function"
+    chooses_port = True
+
+    def missing(self) -> str | None:
+        return None if (BIN / "h2log").exists() else "pip install -e . into .venv"
+
+    def version(self) -> str:
+        return f"h2log {importlib.metadata.version('h2log')}"
+
+    def command(self, site: Site, scenario: Scenario) -> list[str]:
+        function = scenario.name == "function"
+        served = ["run", "h2log_app:app"] if function else ["serve", str(site.root)]
+        options = {"--cert": site.cert, "--key": site.key, "--port": 0, "--access-log": site.log}
+        return [str(BIN / "h2log"), *served, *(str(word) for kv in options.items() for word in kv)]
+
+
+class Hypercorn(Peer):
+    """Hypercorn in its one-process mode (`workers = 1` starts a second, idle process)."""
+
+    name = "hypercorn"
+    what = "Hypercorn, raw ASGI application that sends from memory"
+    loop = "asyncio"
+
+    def missing(self) -> str | None:
+        found = importlib.util.find_spec("hypercorn")
+        return None if found else "pip install hypercorn into .venv"
+
+    def version(self) -> str:
+        return f"hypercorn {importlib.metadata.version('hypercorn')}"
+
+    def command(self, site: Site, scenario: Scenario) -> list[str]:
+        settings = site.place / "hypercorn.toml"
+        settings.write_text(
+            f'bind = ["127.0.0.1:{site.port}"]\n'
+            f'certfile = "{site.cert}"\n'
+            f'keyfile = "{site.key}"\n'
+            f'accesslog = "{site.log}"\n'
+            f'worker_class = "{self.loop}"\n'
+            "workers = 1\n"
+            "backlog = 1024\n"
+            "keep_alive_timeout = 120\n"
+            "keep_alive_max_requests = 1000000000\n"
+        )
+        return [sys.executable, "-m", "hypercorn", "-c", str(settings), "asgi_app:app"]
+
+
+class HypercornUvloop(Hypercorn):
+    """The same on uvloop, as h2log is."""
+
+    name = "hypercorn-uvloop"
+    what = "the same on uvloop"
+    loop = "uvloop"
+
+    def missing(self) -> str | None:
+        found = importlib.util.find_spec("uvloop")
+        return super().missing() or (None if found else "pip install uvloop into .venv")
+
+
+class Granian(Peer):
+    """Granian (Rust) with an ASGI application."""
+
+    name = "granian"
+    what = "Granian, the same ASGI application"
+    static: tuple[str, ...] = ()
+
+    def missing(self) -> str | None:
+        found = importlib.util.find_spec("granian")
+        return None if found else "scripts/bench --install-peers (pip install granian into .venv)"
+
+    def version(self) -> str:
+        return f"granian {importlib.metadata.version('granian')}"
+
+    def command(self, site: Site, scenario: Scenario) -> list[str]:
+        def handler(file: Path) -> dict[str, str]:
+            return {"class": "logging.FileHandler", "filename": str(file), "formatter": "access"}
+
+        own = site.place / "granian.log"
+        log = {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {"access": {"format": "%(message)s"}},
+            "handlers": {"access": handler(site.log), "own": handler(own)},
+            "loggers": {
+                "_granian": {"handlers": ["own"], "level": "INFO", "propagate": False},
+                "granian.access": {"handlers": ["access"], "level": "INFO", "propagate": False},
+            },
+        }
+        settings = site.place / "granian.json"
+        settings.write_text(json.dumps(log))
+        options = {
+            "--interface": "asgi",
+            "--host": "127.0.0.1",
+            "--port": site.port,
+            "--workers": 1,
+            "--loop": "uvloop",
+            "--ssl-certificate": site.cert,
+            "--ssl-keyfile": site.key,
+            "--log-config": settings,
+        }
+        words = [str(word) for kv in options.items() for word in kv]
+        static = [word.format(root=site.root) for word in self.static]
+        granian = [sys.executable, "-m", "granian", "--access-log"]
+        return [*granian, *words, *static, "asgi_app:app"]
+
+
+class GranianStatic(Granian):
+    """Granian's own file server."""
+
+    name = "granian-static"
+    what = "Granian's own static files, of which it logs nothing"
+    logs = False
+    static = (
+        "--static-path-route",
+        "/article",
+        "--static-path-mount",
+        "{root}/article",
+        "--static-path-route",
+        "/large",
+        "--static-path-mount",
+        "{root}/large",
+    )
+
+    def refuses(self, scenario: Scenario) -> str | None:
+        return FILES_ONLY if scenario.name == "function" else None
+
+
+class Nginx(Peer):
+    """nginx as it comes, with an access log."""
+
+    name = "nginx"
+    what = "nginx, plain, with an access log"
+    tuning = ""
+    log_options = ""
+
+    def missing(self) -> str | None:
+        return None if shutil.which("nginx") else "apt install nginx"
+
+    def version(self) -> str:
+        return _first_line("nginx", "-v").removeprefix("nginx version: ")
+
+    def refuses(self, scenario: Scenario) -> str | None:
+        return FILES_ONLY if scenario.name == "function" else None
+
+    def command(self, site: Site, scenario: Scenario) -> list[str]:
+        # A master that runs as root starts its worker as another user, who may not read the files.
+        user = f"user {getpass.getuser()};" if os.getuid() == 0 else ""
+        temporary = "\n".join(
+            f"  {kind}_temp_path {site.place}/{kind};"
+            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        settings = site.place / "nginx.conf"
+        settings.write_text(
+            f"""{user}
+daemon off;
+worker_processes 1;
+pid {site.place}/nginx.pid;
+error_log {site.place}/error.log;
+events {{ worker_connections 8192; }}
+http {{
+{temporary}
+  types {{ text/html html; application/octet-stream bin; }}
+  sendfile on;
+  tcp_nopush on;
+  keepalive_requests 1000000000;
+  access_log {site.log} combined{self.log_options};
+  {self.tuning}
+  server {{
+    listen 127.0.0.1:{site.port} ssl http2 backlog=1024;
+    ssl_certificate {site.cert};
+    ssl_certificate_key {site.key};
+    ssl_protocols TLSv1.2 TLSv1.3;
+    root {site.root};
+  }}
+}}
+"""
+        )
+        return ["nginx", "-p", str(site.place), "-e", "stderr", "-c", str(settings)]
+
+
+class NginxTuned(Nginx):
+    """nginx with what its speed is usually quoted with."""
+
+    name = "nginx-tuned"
+    what = "nginx, open_file_cache and a buffered log"
+    tuning = "open_file_cache max=10000 inactive=600s; open_file_cache_valid 600s;"
+    log_options = " buffer=64k flush=1s"
+
+
+class Node(Peer):
+    """Node's http2 module."""
+
+    name = "node"
+    what = "Node http2, files from memory, log by a write stream"
+
+    def missing(self) -> str | None:
+        return None if shutil.which("node") else "apt install nodejs (18.17 or newer)"
+
+    def version(self) -> str:
+        return f"node {_first_line('node', '--version')}"
+
+    def command(self, site: Site, scenario: Scenario) -> list[str]:
+        words = (APPS / "node_server.js", site.port, site.root, site.cert, site.key, site.log)
+        return ["node", *map(str, words)]
+
+
+class H2o(Peer):
+    """h2o, one thread."""
+
+    name = "h2o"
+    what = "h2o, one thread, with an access log"
+
+    def missing(self) -> str | None:
+        return None if shutil.which("h2o") else "apt install h2o"
+
+    def version(self) -> str:
+        return _first_line("h2o", "--version")
+
+    def refuses(self, scenario: Scenario) -> str | None:
+        return FILES_ONLY if scenario.name == "function" else None
+
+    def command(self, site: Site, scenario: Scenario) -> list[str]:
+        user = f"user: {getpass.getuser()}" if os.getuid() == 0 else ""
+        settings = site.place / "h2o.yaml"
+        settings.write_text(
+            f"""{user}
+num-threads: 1
+max-connections: 8192
+http2-idle-timeout: 120
+tcp-fastopen: 0
+pid-file: {site.place}/h2o.pid
+access-log: {site.log}
+listen:
+  host: 127.0.0.1
+  port: {site.port}
+  ssl:
+    certificate-file: {site.cert}
+    key-file: {site.key}
+    ocsp-update-interval: 0
+hosts:
+  default:
+    paths:
+      "/":
+        file.dir: {site.root}
+"""
+        )
+        return ["h2o", "-c", str(settings)]
+
+
+PEERS: dict[str, Peer] = {
+    peer.name: peer
+    for peer in (
+        H2log(),
+        Hypercorn(),
+        HypercornUvloop(),
+        Granian(),
+        GranianStatic(),
+        Nginx(),
+        NginxTuned(),
+        Node(),
+        H2o(),
+    )
+}
