@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
 import importlib
 import os
 import shlex
-import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -16,14 +13,12 @@ from typing import Any, TypeVar
 
 import click
 
-from h2log.access.formats import h2log_format
 from h2log.app.application import App
 from h2log.config import LogSettings, ServerSettings, Settings, TlsSettings, build
 from h2log.errors import UsageError
 from h2log.logfile.applog import LEVELS, configure
-from h2log.logfile.writer import STDOUT, LogWriter
-from h2log.server.server import Server
-from h2log.server.tls import server_context
+from h2log.logfile.writer import STDOUT
+from h2log.server.process import serve_process
 
 __all__ = ["run", "serve"]
 
@@ -172,60 +167,8 @@ def _own_error(error: BaseException) -> str:
 
 
 def _start(app: App, settings: Settings) -> None:
-    """Serve until a signal; the exit code is 0 when nothing was lost by stopping."""
     configure(settings.log.level)
-    context = None
-    if not settings.server.insecure:
-        context = server_context(settings.tls.cert, settings.tls.key)
-    # What is alive now lives as long as the server: the collector need not look at it again, nor
-    # at the few objects of each request as often as its default of 700 would have it.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(app, settings, context))
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:  # Windows
-        return None
-    return uvloop.new_event_loop
-
-
-async def _serve(app: App, settings: Settings, context: Any) -> None:
-    log = settings.log
-    writer = LogWriter(log.access, h2log_format(), log.flush_interval, log.max_buffer)
-    await writer.open()
-    try:
-        server = Server(app, settings, writer.put, context)
-        stop = _stop_signals()
-        await server.start()
-        _announce(server.url, settings)
-        await stop.get()
-        stopping = asyncio.ensure_future(server.stop())
-        again = asyncio.ensure_future(stop.get())
-        await asyncio.wait((stopping, again), return_when=asyncio.FIRST_COMPLETED)
-        if not stopping.done():  # asked twice: now
-            stopping.cancel()
-            await asyncio.wait((stopping,))
-            await server.stop(0)
-        again.cancel()
-    finally:
-        await writer.close()
-
-
-def _stop_signals() -> asyncio.Queue[int]:
-    """Return a queue that gets each SIGTERM and SIGINT."""
-    asked: asyncio.Queue[int] = asyncio.Queue()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        try:
-            loop.add_signal_handler(number, asked.put_nowait, int(number))
-        except NotImplementedError:  # Windows
-            signal.signal(number, lambda n, _: loop.call_soon_threadsafe(asked.put_nowait, n))
-    return asked
+    serve_process(app, settings, lambda url: _announce(url, settings))
 
 
 def _announce(url: str, settings: Settings) -> None:

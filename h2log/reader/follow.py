@@ -282,7 +282,6 @@ class _File:
         self._position = 0
         self._mark = b""  # the bytes that stand before the position
         self._rest = b""  # read, but not handed out yet
-        self._cut = False  # a piece of the line at the front of `_rest` was handed out
 
     def status(self) -> os.stat_result:
         """Return what the system says of the file now."""
@@ -319,10 +318,7 @@ class _File:
 
     def fill(self, end: int | None = None) -> bool:
         """Read a block, up to the offset `end`; return whether there was anything."""
-        size = self.status().st_size
-        if size < self._position:
-            self._restart()
-        if size == self._position:
+        if self.status().st_size == self._position:
             return False
         length = BLOCK if end is None else min(BLOCK, end - self._position)
         if length <= 0:
@@ -331,7 +327,7 @@ class _File:
         data = os.pread(self._fd, back + length, self._position - back)
         if data.startswith(self._mark):
             data = data[back:]
-        else:
+        else:  # the file is shorter now, or was, and has grown again
             self._restart()
             data = os.pread(self._fd, length, 0)
         self._position += len(data)
@@ -346,11 +342,8 @@ class _File:
         while len(rest) > MAX_LINE and rest.find(b"\n", 0, MAX_LINE) < 0:
             lines.append(rest[:MAX_LINE])
             rest = rest[MAX_LINE:]
-            self._cut = True
         *whole, self._rest = rest.split(b"\n")
-        if whole:
-            lines.extend([line + b"\n" for line in whole])
-            self._cut = False
+        lines.extend([line + b"\n" for line in whole])
         return lines
 
     def rest(self) -> bytes:
@@ -360,10 +353,9 @@ class _File:
 
     def end(self) -> list[bytes]:
         """Return what there is of an unfinished line, with the newline that will not come."""
+        # Never empty after a piece was cut off: a piece is cut when there is more than it.
         rest = self.rest()
-        lines = [rest + b"\n"] if rest or self._cut else []
-        self._cut = False
-        return lines
+        return [rest + b"\n"] if rest else []
 
     def _restart(self) -> None:
         """Begin again at the start: the file was truncated."""

@@ -39,6 +39,7 @@ class Server:
         self._context = context
         self._shared = Shared(Dispatcher(app), settings.limits, sink)
         self._listener: Listener | None = None
+        self._deadline = 0.0  # of draining
         self._ticker: asyncio.TimerHandle | None = None
         self.addresses: list[tuple[str, int]] = []
         """Host and port of each listening socket."""
@@ -76,15 +77,15 @@ class Server:
         shared = self._shared
         if timeout is None:
             timeout = self._settings.server.drain_timeout
-        deadline = monotonic() + timeout
+        self._deadline = monotonic() + timeout
         shared.draining = True
         self._listener.stop()
         legs = len(shared.legs)
         _logger.info("draining %d connections for up to %g s", legs, timeout)
         for leg in list(shared.legs):
             leg.drain()
-        while (shared.legs or self._listener.pending) and monotonic() < deadline:
-            await self._pass_time(deadline)
+        while (shared.legs or self._listener.pending) and monotonic() < self._deadline:
+            await self._pass_time(self._deadline)
         for task in list(self._listener.pending):
             task.cancel()
         if shared.legs:
@@ -102,6 +103,11 @@ class Server:
         if self._ticker is not None:
             self._ticker.cancel()
         self._listener = None
+
+    def hurry(self) -> None:
+        """Let `stop` wait no longer for open requests."""
+        self._deadline = 0.0
+        self._shared.changed.set()
 
     async def _pass_time(self, deadline: float) -> None:
         """Wait until a connection may have ended."""

@@ -337,6 +337,36 @@ def test_rotated_files_are_put_in_order_by_number_when_written_at_the_same_time(
             assert read_all(follower) == numbered(1, 6), rotate.__name__
 
 
+@pytest.mark.parametrize("rotate", ROTATIONS)
+def test_rotated_files_are_put_in_order_by_time_when_the_old_one_is_deleted(
+    log: Path, rotate: Callable[[Path, int], None]
+) -> None:
+    """Without the file that was read, names do not say which way they run; times do."""
+    with Follower(log, 0) as follower:
+        assert read_all(follower) == []
+        log.unlink()
+        for number in range(1, 6):
+            append(log, *numbered(number, number))
+            os.utime(log, ns=(0, 10**18 + number))
+            rotate(log, number)
+        append(log, *numbered(6, 6))
+        assert read_all(follower) == numbered(1, 6)
+
+
+def test_a_line_in_pieces_ends_with_its_file(log: Path) -> None:
+    """A line too long, in a file that is left, does not run into the next file's first line."""
+    for size in (MAX_LINE, MAX_LINE + 1, 2 * MAX_LINE):
+        with Follower(log, 0) as follower:
+            assert read_all(follower) == []
+            append(log, b"x" * size)
+            pieces = read_all(follower)
+            log.rename(log.with_name("access.log.1"))
+            append(log, b"whole\n")
+            pieces += read_all(follower)
+        assert b"".join(pieces) == b"x" * size + b"\nwhole\n"
+        assert pieces[-1] == b"whole\n"
+
+
 def test_a_new_file_that_may_not_be_read_is_a_usage_error(
     log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,82 @@
+"""A server process from its start to its end: the log, the listener, the signals."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import ssl
+from collections.abc import Callable
+
+from h2log.access.formats import h2log_format
+from h2log.app.application import App
+from h2log.config import Settings
+from h2log.logfile.writer import LogWriter
+from h2log.server.server import Server
+from h2log.server.tls import server_context
+
+__all__ = ["serve_process"]
+
+
+def serve_process(app: App, settings: Settings, announce: Callable[[str], None]) -> None:
+    """Serve `app` until SIGTERM or SIGINT, then drain; a second signal cuts the draining short.
+
+    `announce` is called with the URL as soon as the server listens. Raises UsageError for what
+    stops the start: the certificate, the log, the address.
+    """
+    context = None
+    if not settings.server.insecure:
+        context = server_context(settings.tls.cert, settings.tls.key)
+    # What is alive now lives as long as the server: the collector need not look at it again, nor
+    # at the few objects of each request as often as its default of 700 would have it.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(app, settings, context, announce))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # Windows
+        return None
+    return uvloop.new_event_loop
+
+
+async def _serve(
+    app: App,
+    settings: Settings,
+    context: ssl.SSLContext | None,
+    announce: Callable[[str], None],
+) -> None:
+    log = settings.log
+    writer = LogWriter(log.access, h2log_format(), log.flush_interval, log.max_buffer)
+    await writer.open()
+    try:
+        server = Server(app, settings, writer.put, context)
+        asked = _stop_signals()
+        await server.start()
+        announce(server.url)
+        await asked.get()
+        stopping = asyncio.ensure_future(server.stop())
+        again = asyncio.ensure_future(asked.get())
+        await asyncio.wait((stopping, again), return_when=asyncio.FIRST_COMPLETED)
+        again.cancel()
+        if not stopping.done():
+            server.hurry()
+        await stopping
+    finally:
+        await writer.close()
+
+
+def _stop_signals() -> asyncio.Queue[int]:
+    """Return a queue that gets each SIGTERM and SIGINT."""
+    asked: asyncio.Queue[int] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        try:
+            loop.add_signal_handler(number, asked.put_nowait, int(number))
+        except NotImplementedError:  # Windows
+            signal.signal(number, lambda n, _: loop.call_soon_threadsafe(asked.put_nowait, n))
+    return asked
