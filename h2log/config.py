@@ -64,7 +64,7 @@ class Limits(_Section, frozen=True):
     """Bytes of content a peer may send on one stream before a handler has read any."""
     connection_window: Annotated[int, msgspec.Meta(ge=65_535, le=2**31 - 1)] = 1024 * 1024
     """The same for a whole connection: the most memory that unread uploads of one peer take."""
-    send_buffer: Annotated[int, msgspec.Meta(ge=65_536)] = 1024 * 1024
+    send_buffer: Annotated[int, msgspec.Meta(ge=512 * 1024)] = 1024 * 1024
     """Bytes held for a connection whose peer does not read."""
     handshake_timeout: Seconds = 10.0
     """From accept to the end of the TLS handshake (nginx 60, Go 10 by custom)."""

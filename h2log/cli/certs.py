@@ -6,13 +6,8 @@ from pathlib import Path
 
 import click
 
-from h2log.server.certificates import (
-    Action,
-    Certificates,
-    Step,
-    make_certificates,
-    trust_instructions,
-)
+from h2log.server.certificates import Action, Certificates, Step, make_certificates
+from h2log.server.trust import trust_instructions
 
 __all__ = ["certs"]
 

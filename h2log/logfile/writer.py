@@ -37,6 +37,8 @@ _BATCH: Final = 64
 """Records that are formatted at a time: some 60 microseconds of work."""
 _BLOCK: Final = 64 * 1024
 """Bytes that are written without waiting for more (nginx's customary `buffer=64k`)."""
+LAST_WORDS: Final = 5.0
+"""Seconds that the last lines may take at the end."""
 _FIRST_RETRY: Final = 0.1
 _LAST_RETRY: Final = 5.0
 
@@ -74,6 +76,7 @@ class LogWriter:
         self._unreported = 0  # dropped lines that the log does not tell of yet
         self._dropped_since = 0
         self._reason = ""
+        self.stuck = False
         self.written = 0
         self.dropped = 0
 
@@ -222,7 +225,11 @@ class LogWriter:
         self._wake.set()
 
     async def close(self) -> None:
-        """Write what is left, once, and close the file; what cannot be written is counted."""
+        """Write what is left, once, and close the file; what cannot be written is counted.
+
+        A pipe whose reader has stopped reading would hold a write for ever: after `LAST_WORDS`
+        seconds it is given up, and `stuck` is set, since its thread cannot be ended.
+        """
         if self._task is None:
             return
         self._closing = True
@@ -231,13 +238,17 @@ class LogWriter:
             self._timer = None
         self._format_records()
         self._wake.set()
-        await self._task
+        done, _ = await asyncio.wait((self._task,), timeout=LAST_WORDS)
+        if not done:
+            self.stuck = True
+            self._task.cancel()
+            await asyncio.wait((self._task,))
         self._task = None
         lost = self._partial_lines + sum(self._block_lines) + self._unreported
         if lost:
             self.dropped += lost - self._unreported
             _logger.error("%d lines could not be written to %s", lost, self.path)
-        if self._file is not None:
+        if self._file is not None and not self.stuck:
             with contextlib.suppress(OSError):
                 await self._file.close()
             self._file = None

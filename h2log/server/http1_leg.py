@@ -20,7 +20,7 @@ from h2log.clock import monotonic, wall
 from h2log.errors import HTTPError, reason_phrase
 from h2log.ids import new_id
 from h2log.server.content import ContentBuffer
-from h2log.server.session import CLOSE_GRACE, Shared
+from h2log.server.session import Shared, hang_up
 
 __all__ = ["Http1Head", "Http1Leg"]
 
@@ -103,6 +103,7 @@ class Http1Leg(asyncio.Protocol):
         self._begun = False  # some of it has come
         self._going = False
         self._closed = False
+        self._hanging_up: asyncio.TimerHandle | None = None
         self._blocked_since: float | None = None
         self._first_line = b""
         self._drain_waiters: list[asyncio.Future[None]] = []
@@ -138,6 +139,8 @@ class Http1Leg(asyncio.Protocol):
         """Whatever was open has lost its peer."""
         self._shared.left(self)
         self._closed = True
+        if self._hanging_up is not None:
+            self._hanging_up.cancel()
         reply = self._reply
         if reply is not None:
             reply.exchange.finish(Outcome.PEER_LOST, monotonic())
@@ -284,9 +287,13 @@ class Http1Leg(asyncio.Protocol):
             self._refuse(error.error_status_hint, Outcome.MALFORMED, str(error))
             return
         # The content of a request that is being answered is broken.
-        _logger.debug("%s", error)
         if not reply.ended:
-            reply.exchange.finish(Outcome.MALFORMED, monotonic())
+            reply.exchange.verdict = Outcome.MALFORMED
+            self._going = True
+            if reply.exchange.status:
+                reply.exchange.finish(Outcome.MALFORMED, monotonic())
+            else:
+                self._answer_error(reply, HTTPError(error.error_status_hint))
             reply.lost()
         self._close()
 
@@ -386,9 +393,7 @@ class Http1Leg(asyncio.Protocol):
             return
         self._closed = True
         if self._transport is not None:
-            transport = self._transport
-            transport.close()
-            asyncio.get_running_loop().call_later(CLOSE_GRACE, transport.abort)
+            self._hanging_up = hang_up(self._transport)
 
     def give_up(self, reply: Http1Reply) -> None:
         """Close so that the client sees that the response is not complete."""

@@ -30,7 +30,7 @@ from h2log.http2.settings import EngineLimits
 from h2log.http2.stream import Stream
 from h2log.ids import new_id
 from h2log.server.content import ContentBuffer
-from h2log.server.session import CLOSE_GRACE, Shared
+from h2log.server.session import Shared, hang_up
 
 __all__ = ["Http2Leg", "engine_limits"]
 
@@ -94,12 +94,12 @@ class Http2Leg(asyncio.Protocol):
 
     __slots__ = (
         "_blocked_since",
-        "_closing",
         "_conn",
         "_date",
         "_date_tail",
         "_done",
         "_flush_due",
+        "_hanging_up",
         "_held",
         "_kept",
         "_lost",
@@ -126,7 +126,7 @@ class Http2Leg(asyncio.Protocol):
         self._held = 0  # bytes of files that are being read, or wait to be sent
         self._room_waiters: deque[asyncio.Future[None]] = deque()
         self._lost = False
-        self._closing = False
+        self._hanging_up: asyncio.TimerHandle | None = None
         self._shutting = False
         session.protocol = "h2"
 
@@ -155,6 +155,8 @@ class Http2Leg(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Whatever was open has lost its peer."""
         self._lost = True
+        if self._hanging_up is not None:
+            self._hanging_up.cancel()
         self._shared.left(self)
         if not self._conn.closing:
             self._conn.end()
@@ -237,15 +239,8 @@ class Http2Leg(asyncio.Protocol):
         if conn.closing:
             if conn.out_size:
                 transport.write(conn.take())
-            if not self._closing:
-                self._closing = True
-                transport.close()
-                # A peer that reads nothing more would keep what is left for ever.
-                asyncio.get_running_loop().call_later(CLOSE_GRACE, self._abort)
-
-    def _abort(self) -> None:
-        if not self._lost and self._transport is not None:
-            self._transport.abort()
+            if self._hanging_up is None:
+                self._hanging_up = hang_up(transport)
 
     # The engine's events
 
@@ -382,7 +377,8 @@ class Http2Leg(asyncio.Protocol):
 
     def hold(self, size: int) -> int:
         """Count up to `size` bytes as held; return how many there was room for."""
-        granted = min(size, self._shared.limits.send_buffer - _HIGH_WATER - self._held)
+        limit = self._shared.limits.send_buffer - _HIGH_WATER - OUTPUT_LIMIT
+        granted = min(size, limit - self._held)
         if granted <= 0:
             return 0
         self._held += granted

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import ssl
+import sys
 from collections.abc import Callable
 
 from h2log.access.formats import h2log_format
@@ -33,7 +35,10 @@ def serve_process(app: App, settings: Settings, announce: Callable[[str], None])
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(app, settings, context, announce))
+        if runner.run(_serve(app, settings, context, announce)).stuck:
+            # Leaving in the ordinary way would wait for the thread that is stuck in its write.
+            sys.stderr.flush()
+            os._exit(1)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -49,7 +54,7 @@ async def _serve(
     settings: Settings,
     context: ssl.SSLContext | None,
     announce: Callable[[str], None],
-) -> None:
+) -> LogWriter:
     log = settings.log
     writer = LogWriter(log.access, h2log_format(), log.flush_interval, log.max_buffer)
     await writer.open()
@@ -68,6 +73,7 @@ async def _serve(
         await stopping
     finally:
         await writer.close()
+    return writer
 
 
 def _stop_signals() -> asyncio.Queue[int]:

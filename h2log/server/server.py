@@ -6,7 +6,7 @@ import asyncio
 import logging
 import ssl
 
-from h2log.access.exchange import Sink
+from h2log.access.exchange import AccessRecord, Sink
 from h2log.app.application import App
 from h2log.clock import monotonic
 from h2log.config import Settings
@@ -37,6 +37,8 @@ class Server:
     ) -> None:
         self._settings = settings
         self._context = context
+        if _logger.isEnabledFor(logging.DEBUG):
+            sink = _telling(sink)
         self._shared = Shared(Dispatcher(app), settings.limits, sink)
         self._listener: Listener | None = None
         self._deadline = 0.0  # of draining
@@ -117,3 +119,25 @@ class Server:
             await asyncio.wait_for(changed.wait(), max(0.0, deadline - monotonic()))
         except TimeoutError:
             pass
+
+
+def _telling(sink: Sink) -> Sink:
+    """Return a sink that tells of each finished request at debug level too."""
+
+    def tell(record: AccessRecord) -> None:
+        outcome = record.outcome.value if record.outcome is not None else "-"
+        _logger.debug(
+            "stream %d %s %s: %s %s, %d bytes in, %d bytes out, %.3f ms",
+            record.stream_id,
+            record.facts.method or "-",
+            record.facts.path or "-",
+            record.status or "-",
+            outcome,
+            record.received,
+            record.sent,
+            record.milliseconds,
+            extra={"session_id": record.session.id, "request_id": record.id},
+        )
+        sink(record)
+
+    return tell

@@ -11,7 +11,7 @@ from h2log.clock import DateCache
 from h2log.config import Limits
 from h2log.server.dispatch import Dispatcher
 
-__all__ = ["CLOSE_GRACE", "Leg", "Shared"]
+__all__ = ["Leg", "Shared", "hang_up"]
 
 CLOSE_GRACE: Final = 5.0
 """Seconds that the last output of a closed connection may take (nginx lingering_timeout 5)."""
@@ -47,3 +47,18 @@ class Shared:
         """A connection has ended."""
         self.legs.discard(leg)
         self.changed.set()
+
+
+def hang_up(transport: asyncio.Transport) -> asyncio.TimerHandle:
+    """Close a connection so that what was written arrives.
+
+    A cleartext socket is closed for writing only, and read until the peer closes: closing it with
+    unread data would reset it, and the reset would overtake the response (RFC 9112 section 9.6).
+    TLS does the same with its close_notify. The handle is of the abort that follows when the peer
+    does nothing; cancel it when the connection is lost.
+    """
+    if transport.can_write_eof():
+        transport.write_eof()
+    else:
+        transport.close()
+    return asyncio.get_running_loop().call_later(CLOSE_GRACE, transport.abort)

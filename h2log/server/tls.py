@@ -6,7 +6,7 @@ import ssl
 from typing import Final
 
 from h2log.errors import UsageError
-from h2log.server.certificates import check_pair
+from h2log.server.pem import check_pair
 
 __all__ = ["ALPN", "server_context"]
 

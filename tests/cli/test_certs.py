@@ -10,7 +10,7 @@ from cryptography import x509
 
 from h2log.cli.certs import certs
 from h2log.errors import UsageError
-from h2log.server.certificates import check_pair
+from h2log.server.pem import check_pair
 
 FILES = ["ca-key.pem", "ca.pem", "localhost-key.pem", "localhost.pem"]
 

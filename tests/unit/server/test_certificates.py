@@ -21,16 +21,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from h2log.errors import UsageError
-from h2log.server import certificates
-from h2log.server.certificates import (
-    Action,
-    Certificates,
-    Step,
-    certificate_names,
-    check_pair,
-    make_certificates,
-    trust_instructions,
-)
+from h2log.server import certificates, names
+from h2log.server.certificates import Action, Certificates, Step, make_certificates
+from h2log.server.names import certificate_names
+from h2log.server.pem import check_pair
+from h2log.server.trust import trust_instructions
 
 FILES = {"ca.pem", "ca-key.pem", "localhost.pem", "localhost-key.pem"}
 EXTRA = ("box.example", "*.dev.example", "bücher.example", "192.0.2.7", "2001:db8::7")
@@ -157,7 +152,7 @@ def test_a_strict_client_accepts_the_name_of_this_machine(tmp_path: Path) -> Non
     """The host's name is in the certificate without being asked for."""
     machine = socket.gethostname()
     try:
-        expected = certificates._normal(machine)
+        expected = names.normal_name(machine)
     except UsageError:
         pytest.skip(f"the name of this machine, {machine!r}, cannot stand in a certificate")
     made = make_certificates(tmp_path)
