@@ -63,10 +63,9 @@ class LogWriter:
         self._max_buffer = max_buffer
         self._records: list[AccessRecord] = []
         self._blocks: deque[bytes] = deque()  # formatted, whole lines each
-        self._block_lines: deque[int] = deque()  # how many lines each block holds
         self._buffered = 0  # bytes in _blocks
-        self._partial = b""  # the rest of a block of which some was written: goes first
-        self._partial_lines = 0
+        self._partial = b""  # what is being written: its rest goes first after a failure
+        self._partial_is_note = False
         self._file: Any = None
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -74,6 +73,7 @@ class LogWriter:
         self._closing = False
         self._failing = False
         self._unreported = 0  # dropped lines that the log does not tell of yet
+        self._reporting = 0  # those of the report that is being written
         self._dropped_since = 0
         self._reason = ""
         self.stuck = False
@@ -133,7 +133,6 @@ class LogWriter:
             self.dropped += count
             return
         self._blocks.append(block)
-        self._block_lines.append(count)
         self._buffered += len(block)
         if self._buffered >= _BLOCK:
             self._wake.set()
@@ -182,30 +181,30 @@ class LogWriter:
         while self._partial or self._blocks or self._unreported:
             if not self._partial:
                 self._next_block()
-            while self._partial:
-                count = await self._file.write(self._partial)
-                # A disk that fills up takes a part; the rest of the line follows on this file.
-                self._partial = self._partial[count:]
-            self.written += self._partial_lines
-            self._partial_lines = 0
+            count = await self._file.write(self._partial)
+            # A disk that fills up takes a part; the rest of the line follows on this file.
+            if not self._partial_is_note:
+                self.written += self._partial.count(b"\n", 0, count)
+            self._partial = self._partial[count:]
 
     def _next_block(self) -> None:
-        """Join what is buffered to about one block; a report of drops comes after what was kept."""
+        """Take some blocks of what is buffered; a report of drops comes after what was kept."""
+        self._partial_is_note = not self._blocks
+        if self._partial_is_note:
+            reason = self._reason.replace("\\", "\\\\").replace('"', '\\"')
+            self._partial = (
+                f"#dropped lines={self._unreported} "
+                f'since={iso_second(self._dropped_since)}+00:00 reason="{reason}"\n'
+            ).encode()
+            self._reporting, self._unreported = self._unreported, 0
+            return
         taken: list[bytes] = []
         size = 0
         while self._blocks and size < _BLOCK * 4:
             block = self._blocks.popleft()
-            self._partial_lines += self._block_lines.popleft()
             size += len(block)
             taken.append(block)
         self._buffered -= size
-        if not self._blocks and self._unreported:
-            reason = self._reason.replace("\\", "\\\\").replace('"', '\\"')
-            taken.append(
-                f"#dropped lines={self._unreported} "
-                f'since={iso_second(self._dropped_since)}+00:00 reason="{reason}"\n'.encode()
-            )
-            self._unreported = 0
         self._partial = b"".join(taken)
 
     def _failed(self, error: OSError) -> None:
@@ -244,10 +243,15 @@ class LogWriter:
             self._task.cancel()
             await asyncio.wait((self._task,))
         self._task = None
-        lost = self._partial_lines + sum(self._block_lines) + self._unreported
-        if lost:
-            self.dropped += lost - self._unreported
-            _logger.error("%d lines could not be written to %s", lost, self.path)
+        waiting = list(self._blocks)
+        if not self._partial_is_note:
+            waiting.append(self._partial)
+        elif self._partial:
+            self._unreported += self._reporting
+        lost = sum(block.count(b"\n") for block in waiting)
+        self.dropped += lost
+        if lost or self._unreported:
+            _logger.error("%d lines could not be written to %s", lost + self._unreported, self.path)
         if self._file is not None and not self.stuck:
             with contextlib.suppress(OSError):
                 await self._file.close()
