@@ -1,0 +1,101 @@
+"""The README's examples, run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from h2log.access.lines import parse
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    """Return the fenced blocks of a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def test_the_example_line_is_a_line() -> None:
+    """The line that the README explains parses, and its table's cells are that line's columns."""
+    [line] = [block for block in blocks("text") if block.count("\t") == 6]
+    entry = parse(line.removesuffix("\n"))
+    table = README.split("| column | here |")[1].split("\n\n")[0]
+    cells = re.findall(r"^\| [a-z ]+ \| `([^`]+)` \|", table, re.MULTILINE)
+    assert len(cells) == 7
+    for cell, column in zip(cells, line.removesuffix("\n").split("\t"), strict=True):
+        start, _, end = cell.partition("…")
+        assert column.startswith(start)
+        assert column.endswith(end)
+    assert entry.status == 200
+
+
+def test_the_scripts_it_names_are_there() -> None:
+    """Every scripts/… that the README names exists and can be run."""
+    for name in set(re.findall(r"scripts/([a-z-]+)", README)):
+        assert (ROOT / "scripts" / name).stat().st_mode & 0o111, name
+
+
+def test_the_commands_and_options_it_names_are_there() -> None:
+    """Every `h2log` command in the cheat sheet exists, and so does every option."""
+    for name in set(re.findall(r"^\| `h2log ([a-z]+)", README, re.MULTILINE)):
+        done = subprocess.run(
+            [sys.executable, "-m", "h2log", name, "--help"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, name
+    shown = subprocess.run(
+        [sys.executable, "-m", "h2log", "run", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    table = README.split("| option of `serve` and `run` |")[1].split("\n\n")[0]
+    for option in re.findall(r"`(--[a-z-]+)`", table.replace("|", "\n")):
+        assert option in shown
+
+
+@pytest.fixture
+def hello(tmp_path: Path) -> subprocess.Popen[str]:
+    """The README's application, started as the README starts it (cleartext, a free port)."""
+    [source] = blocks("python")
+    (tmp_path / "hello.py").write_text(source)
+    [command] = [block for block in blocks("sh") if "h2log run" in block]
+    arguments = command.split()[1:]
+    return subprocess.Popen(
+        [sys.executable, "-m", "h2log", *arguments, "--port", "0", "--insecure"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_the_application_works(hello: subprocess.Popen[str], tmp_path: Path) -> None:
+    """The README's application answers as it says, and its own log carries the ids."""
+    with hello:
+        try:
+            assert hello.stdout is not None
+            url = hello.stdout.readline().strip()
+            with httpx.Client(http1=False, http2=True, base_url=url) as client:
+                greeting = client.get("/hello/world")
+                assert greeting.text == "hello world\n"
+                assert client.post("/sum", content="1 2 39").json() == {"sum": 42}
+                assert client.post("/sum", content="one").status_code == 400
+        finally:
+            hello.terminate()
+        errors = hello.communicate()[1]
+        assert hello.returncode == 0
+    lines = [parse(line) for line in (tmp_path / "logs/access.log").read_text().splitlines()]
+    assert [line.status for line in lines] == [200, 200, 400]
+    assert len({line.session for line in lines}) == 1
+    assert lines[0].request == greeting.headers["x-request-id"]
+    [said] = [line for line in errors.splitlines() if "greeting" in line]
+    assert f"[{lines[0].session} {lines[0].request}]" in said
