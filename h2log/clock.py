@@ -38,9 +38,8 @@ class DateCache:
         self._text = ""
         self._until = 0.0
 
-    def __call__(self) -> str:
-        """Return the current date as an IMF-fixdate; the same object within a second."""
-        now = time.time()
+    def __call__(self, now: float) -> str:
+        """Return `now` (epoch seconds) as an IMF-fixdate; the same object within a second."""
         if now >= self._until or now < self._until - 2:  # the second case: the clock was set back
             self._text = formatdate(now, usegmt=True)
             self._until = int(now) + 1.0

@@ -87,7 +87,7 @@ def _head_of(event: h11.Request, scheme: str) -> Http1Head:
     return Http1Head(method, target, scheme, authority, fields)
 
 
-class Http1Leg(asyncio.Protocol):
+class Http1Leg(asyncio.BufferedProtocol):
     """One HTTP/1.1 connection."""
 
     def __init__(self, session: Session, shared: Shared, secure: bool) -> None:
@@ -117,6 +117,14 @@ class Http1Leg(asyncio.Protocol):
         self._transport.set_write_buffer_limits(_HIGH_WATER)
         self._shared.legs.add(self)
         self._going = self._shared.draining
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return what to read into."""
+        return self._shared.buffer
+
+    def buffer_updated(self, size: int) -> None:
+        """Take what was read."""
+        self.data_received(bytes(self._shared.buffer[:size]))
 
     def data_received(self, data: bytes) -> None:
         """Take what has come."""
@@ -341,7 +349,7 @@ class Http1Leg(asyncio.Protocol):
         length = response.content_length()
         if not sized and length is not None and response.status not in (204, 304):
             headers.append((b"content-length", b"%d" % length))
-        headers.append((b"date", self._shared.date().encode()))
+        headers.append((b"date", self._shared.date(wall()).encode()))
         headers.append((b"x-request-id", reply.exchange.id.encode()))
         if self._going or (reply.content is not None and reply.must_close()):
             headers.append((b"connection", b"close"))

@@ -89,7 +89,7 @@ def _block(response: Response) -> bytes:
     return encode(fields)
 
 
-class Http2Leg(asyncio.Protocol):
+class Http2Leg(asyncio.BufferedProtocol):
     """One HTTP/2 connection: the engine's `Events`, and asyncio's protocol."""
 
     __slots__ = (
@@ -140,6 +140,14 @@ class Http2Leg(asyncio.Protocol):
         if self._shared.draining:
             self._conn.drain(monotonic())
         self._flush()
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return what to read into."""
+        return self._shared.buffer
+
+    def buffer_updated(self, size: int) -> None:
+        """Take what was read."""
+        self.data_received(bytes(self._shared.buffer[:size]))
 
     def data_received(self, data: bytes) -> None:
         """Read every whole frame in `data`, answer, and write once."""
@@ -248,7 +256,7 @@ class Http2Leg(asyncio.Protocol):
         """Open an exchange, and answer it now if what it asks for is ready."""
         now = monotonic()
         stamp = wall()
-        exchange = Exchange(self._session, head, new_id(), stream_id, stamp, now)
+        exchange = Exchange(self._session, head, new_id(stamp), stream_id, stamp, now)
         path: str | None = head.memo
         if path is None:
             path = head.memo = _plain_path(head)
@@ -272,7 +280,7 @@ class Http2Leg(asyncio.Protocol):
 
     def _tail(self, exchange: Exchange) -> bytes:
         """Return the end of a header block: `date` and `x-request-id`."""
-        date = self._shared.date()
+        date = self._shared.date(wall())
         if date is not self._date:
             self._date = date
             self._date_tail = _DATE_HEAD + date.encode() + _ID_HEAD

@@ -1,0 +1,28 @@
+"""On which loop the tests of the server run: uvloop, as the command does, unless a test asks.
+
+`@pytest.mark.asyncio(loop_factories=["uvloop", "asyncio"])` runs a test on both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import pytest
+import uvloop
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+FACTORIES: Mapping[str, LoopFactory] = {
+    "uvloop": uvloop.new_event_loop,
+    "asyncio": asyncio.new_event_loop,
+}
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, LoopFactory]:
+    """Return the loops that `item` may name; all of them are used when it names none."""
+    marker = item.get_closest_marker("asyncio")
+    if marker is not None and marker.kwargs.get("loop_factories"):
+        return FACTORIES
+    return {"uvloop": FACTORIES["uvloop"]}
