@@ -29,5 +29,5 @@ MAX_REMEMBERED_BLOCK: Final = 256
 MAX_RECENT_RESETS: Final = 1000
 """Streams that we reset and of which frames may still be on their way (RFC 9113 section 5.1)."""
 
-OUTPUT_LIMIT: Final = 256 * 1024
+OUTPUT_LIMIT: Final = 128 * 1024
 """Bytes of output that may gather before they are handed to the transport."""
