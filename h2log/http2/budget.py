@@ -23,6 +23,10 @@ A browser's page or a load of one URL repeats a handful; more would let an idle 
 more memory than its share.
 """
 
+MAX_PATTERNS: Final = 4
+"""Header blocks a connection of which all but the path is remembered: a browser's pages, styles,
+scripts and images differ in `accept` and its kin."""
+
 MAX_REMEMBERED_BLOCK: Final = 256
 """Bytes of the longest header block that is remembered."""
 

@@ -112,7 +112,7 @@ class Connection(Reading):
                     if (
                         kind == HEADERS
                         and flags & _LAYOUT == _WHOLE_REQUEST
-                        and (head := heads.get(payload)) is not None
+                        and (head := heads.get(payload) or self._match(payload)) is not None
                         and stream_id > self.last_stream_id
                         and stream_id & 0x80000001 == 1
                         and len(streams) < max_streams
@@ -161,7 +161,7 @@ class Connection(Reading):
             self._events.on_reset(stream, cause, code)
         self.streams.clear()
         self._ready.clear()
-        self._heads.clear()
+        self._forget()
         self.queued = 0
         self._block = None
         self._tail = b""

@@ -36,6 +36,16 @@ _CONNECTION_SPECIFIC: Final = frozenset(
 _PSEUDO: Final = frozenset((b":method", b":scheme", b":authority", b":path"))
 
 
+class Rest:
+    """What a head is without its path."""
+
+    __slots__ = ("memo",)
+
+    def __init__(self) -> None:
+        self.memo: Any = None
+        """Owned by the layer above: anything that it derived from all but the path."""
+
+
 class RequestHead:
     """A request's header section; immutable once parsed, and shared by requests that repeat it.
 
@@ -53,6 +63,7 @@ class RequestHead:
         "memo",
         "method",
         "path",
+        "rest",
         "scheme",
         "too_large",
     )
@@ -69,6 +80,28 @@ class RequestHead:
         """It went over the bounds of a header section; `fields` are incomplete: answer 431."""
         self.memo: Any = None
         """Owned by the layer above: anything that it derived from this head alone."""
+        self.rest = Rest()
+        """Shared by heads that differ in nothing but their path."""
+
+    def with_path(self, path: bytes) -> RequestHead | None:
+        """Return a head that differs in its path alone, None when it would be malformed.
+
+        This head must be well-formed, and no CONNECT.
+        """
+        if path[:1] != b"/" or _BAD_IN_PATH(path):
+            return None
+        head = RequestHead.__new__(RequestHead)
+        head.method = self.method
+        head.scheme = self.scheme
+        head.authority = self.authority
+        head.path = path.decode("latin-1")
+        head.fields = self.fields
+        head.content_length = self.content_length
+        head.fault = None
+        head.too_large = False
+        head.memo = None
+        head.rest = self.rest
+        return head
 
     def __repr__(self) -> str:
         return f"<RequestHead {self.method} {self.path!r} fault={self.fault!r}>"

@@ -28,6 +28,7 @@ __all__ = [
     "encode",
     "encode_field",
     "literal_name",
+    "path_literal",
 ]
 
 Field = tuple[bytes, bytes]
@@ -39,6 +40,7 @@ DEFAULT_TABLE_SIZE: Final = 4096
 
 _STATIC: Final[tuple[Field, ...]] = ((b"", b""), *HeaderTable.STATIC_TABLE)
 _STATIC_COUNT: Final = len(_STATIC)
+_PATH_INDEX: Final = 4
 # An integer of more than four continuation bytes is over 2**28: nothing here is that large.
 _MAX_INTEGER_BYTES: Final = 4
 
@@ -105,6 +107,8 @@ class Decoder:
         "_max_fields",
         "_size",
         "changed",
+        "path_span",
+        "room",
         "too_large",
     )
 
@@ -118,6 +122,10 @@ class Decoder:
         """Whether the last block changed the dynamic table."""
         self.too_large = False
         """Whether the last block went over a bound; its fields are then incomplete."""
+        self.room = 0
+        """Bytes that the last block's fields left of `max_bytes`."""
+        self.path_span: tuple[int, int] | None = None
+        """Where the last block has `:path` as a literal that is not indexed, if it has one."""
 
     def decode(self, block: bytes) -> list[Field]:
         """Return the fields of a header block, names and values as bytes.
@@ -126,6 +134,7 @@ class Decoder:
         """
         fields: list[Field] = []
         self.changed = self.too_large = False
+        self.path_span = None
         room = self._max_bytes
         first = True
         dynamic = self._dynamic
@@ -153,6 +162,7 @@ class Decoder:
                 self.changed = True
                 continue
             else:  # a literal, sections 6.2.1 to 6.2.3
+                start = pos
                 indexed = byte & 0x40
                 mask = 0x3F if indexed else 0x0F
                 index = byte & mask
@@ -174,6 +184,8 @@ class Decoder:
                     if self._size > self._limit:
                         self._evict()
                     self.changed = True
+                elif index == _PATH_INDEX:
+                    self.path_span = start, pos
             first = False
             room -= len(field[0]) + len(field[1]) + FIELD_OVERHEAD
             if room >= 0 and len(fields) < self._max_fields:
@@ -181,6 +193,7 @@ class Decoder:
             else:
                 room = -1
                 self.too_large = True
+        self.room = room
         return fields
 
     def _entry(self, index: int) -> Field:
@@ -200,6 +213,20 @@ class Decoder:
             self._size -= len(name) + len(value) + FIELD_OVERHEAD
             gone += 1
         del self._dynamic[:gone]
+
+
+def path_literal(block: bytes, pos: int, end: int) -> bytes | None:
+    """Return the path if `block[pos:end]` is exactly one literal `:path` that is not indexed.
+
+    None when it is anything else; what is wrong then is for `Decoder.decode` to say.
+    """
+    if end - pos < 2 or block[pos] & 0xEF != _PATH_INDEX:
+        return None
+    try:
+        path, after = _string(block, pos + 1)
+    except SessionError:
+        return None
+    return path if after == end else None
 
 
 def _prefixed(value: int, mask: int, pattern: int) -> bytes:

@@ -1,8 +1,10 @@
 """The Huffman code of HPACK (RFC 7541 section 5.2 and appendix B).
 
-The code's table is `hpack`'s. Decoding is a state machine over whole bytes: a state is an inner
-node of the code's tree, and an entry says which symbols a byte completes from there and where it
-leaves us. Entries are computed when first met and kept: there can be no more than 256 x 256.
+The code's table is `hpack`'s. Decoding is a state machine: a state is an inner node of the code's
+tree, and an entry says which symbols some bytes complete from there and where they leave us.
+Entries are computed when first met and kept, for long pieces and, inside a new one, for short
+pieces: texts that are new as a whole (a path with another number in it) are old in most of their
+pieces. What is kept is bounded, since a peer chooses it.
 """
 
 from __future__ import annotations
@@ -14,10 +16,15 @@ from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 __all__ = ["HuffmanError", "decode", "encode"]
 
 _EOS: Final = 256
-_MAX_REMEMBERED: Final = 4096
-# A string longer than this is decoded each time: remembering it would let a peer choose how much
-# memory the cache takes (4096 x 512 bytes at the most).
-_MAX_REMEMBERED_LENGTH: Final = 512
+_LONG: Final = 12
+"""Bytes of a long piece."""
+_SHORT: Final = 4
+"""Bytes of a short piece."""
+_MAX_LONG: Final = 16_384
+_MAX_SHORT: Final = 65_536
+"""Entries kept of each: some 3 and 8 MiB for the process, should a peer fill them."""
+
+_Entry = tuple[bytes, int]
 
 
 class HuffmanError(ValueError):
@@ -47,48 +54,73 @@ def _grow_tree() -> tuple[list[list[int]], frozenset[int]]:
 
 
 _NODES, _ENDS = _grow_tree()
-_steps: dict[int, tuple[bytes, int]] = {}
-_remembered: dict[bytes, bytes] = {}
 
 
-def _step(key: int) -> tuple[bytes, int]:
-    """Compute the entry for `node << 8 | byte`: the symbols completed and the node after."""
-    node, byte = key >> 8, key & 0xFF
+class _Pieces:
+    """Entries by node and bytes; all are forgotten when there are too many."""
+
+    __slots__ = ("count", "limit", "tables")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.count = 0
+        self.tables: tuple[dict[bytes, _Entry], ...] = tuple({} for _ in _NODES)
+
+    def keep(self, node: int, piece: bytes, entry: _Entry) -> None:
+        if self.count >= self.limit:
+            for table in self.tables:
+                table.clear()
+            self.count = 0
+        self.count += 1
+        self.tables[node][piece] = entry
+
+
+_long, _short = _Pieces(_MAX_LONG), _Pieces(_MAX_SHORT)
+
+
+def _walk(node: int, piece: bytes) -> _Entry:
+    """Compute an entry bit by bit. Raises HuffmanError."""
+    start = node
     symbols = bytearray()
-    for shift in range(7, -1, -1):
-        child = _NODES[node][byte >> shift & 1]
-        if child < 0:
-            if ~child == _EOS:
-                raise HuffmanError("EOS inside a Huffman string")
-            symbols.append(~child)
-            child = 0
-        node = child
-    entry = _steps[key] = (bytes(symbols), node << 8)
+    for byte in piece:
+        for shift in range(7, -1, -1):
+            node = _NODES[node][byte >> shift & 1]
+            if node < 0:
+                if ~node == _EOS:
+                    raise HuffmanError("EOS inside a Huffman string")
+                symbols.append(~node)
+                node = 0
+    entry = bytes(symbols), node
+    _short.keep(start, piece, entry)
     return entry
+
+
+def _join(node: int, piece: bytes) -> _Entry:
+    """Compute the entry of a long piece, or of the rest of a string, from short ones."""
+    start = node
+    tables = _short.tables
+    text = b""
+    for pos in range(0, len(piece), _SHORT):
+        part = piece[pos : pos + _SHORT]
+        symbols, node = tables[node].get(part) or _walk(node, part)
+        text += symbols
+    if len(piece) == _LONG:
+        _long.keep(start, piece, (text, node))
+    return text, node
 
 
 def decode(data: bytes) -> bytes:
     """Return the string that `data` codes. Raises HuffmanError."""
-    known = _remembered.get(data)
-    if known is not None:
-        return known
-    state = 0
-    parts = []
-    steps = _steps
-    for byte in data:
-        try:
-            symbols, state = steps[state | byte]
-        except KeyError:
-            symbols, state = _step(state | byte)
-        parts.append(symbols)
-    if state >> 8 not in _ENDS:
+    tables = _long.tables
+    node = 0
+    text = b""
+    for pos in range(0, len(data), _LONG):
+        piece = data[pos : pos + _LONG]
+        symbols, node = tables[node].get(piece) or _join(node, piece)
+        text += symbols
+    if node not in _ENDS:
         raise HuffmanError("bad padding of a Huffman string")
-    result = b"".join(parts)
-    if len(data) <= _MAX_REMEMBERED_LENGTH:
-        if len(_remembered) >= _MAX_REMEMBERED:
-            _remembered.clear()
-        _remembered[data] = result
-    return result
+    return text
 
 
 def encode(text: bytes) -> bytes:

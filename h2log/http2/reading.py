@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import copy
+from typing import NamedTuple
 
 from h2.errors import ErrorCodes
 
@@ -24,6 +25,7 @@ from h2log.http2 import frames
 from h2log.http2.budget import (
     MAX_BLOCK_BYTES,
     MAX_BLOCK_FRAMES,
+    MAX_PATTERNS,
     MAX_REMEMBERED_BLOCK,
     MAX_REMEMBERED_HEADS,
 )
@@ -40,7 +42,7 @@ from h2log.http2.frames import (
     U32,
 )
 from h2log.http2.head import RequestHead, parse_request, trailer_fault
-from h2log.http2.hpack import Decoder
+from h2log.http2.hpack import Decoder, path_literal
 from h2log.http2.sending import Sending
 from h2log.http2.settings import (
     HEADER_TABLE_SIZE,
@@ -55,6 +57,16 @@ __all__ = ["READERS", "Reading"]
 
 DRAIN_PING = b"h2log-go"
 """The PING that tells, by its acknowledgement, that the peer has seen the first GOAWAY."""
+
+
+class Pattern(NamedTuple):
+    """A header block around its literal path, which is most of what differs between requests."""
+
+    before: bytes
+    after: bytes
+    head: RequestHead
+    room: int
+    """Bytes that its fields left of the bound."""
 
 
 class Reading(Sending):
@@ -74,6 +86,7 @@ class Reading(Sending):
         "_new_ended",
         "_new_head",
         "_on_request",
+        "_patterns",
         "_peer_going",
         "_self_dependent",
         "_settings_acked",
@@ -87,6 +100,7 @@ class Reading(Sending):
         self._on_request = events.on_request
         self._decoder = Decoder(limits.max_header_bytes, limits.max_header_fields)
         self._heads: dict[bytes, RequestHead] = {}
+        self._patterns: list[Pattern] = []  # the latest first
         self._block: list[bytes] | None = None  # the fragments of an unfinished header block
         self._block_stream = 0
         self._block_flags = 0
@@ -157,7 +171,7 @@ class Reading(Sending):
             return
         fields = self._decoder.decode(block)  # also when unwanted: the table must follow
         if self._decoder.changed:
-            self._heads.clear()
+            self._forget()
         stream = self.streams.get(stream_id)
         if stream is None:
             return
@@ -175,7 +189,7 @@ class Reading(Sending):
 
     def _decode_head(self, stream_id: int, block: bytes) -> RequestHead:
         """Return the head that `block` codes, remembered when it may be."""
-        head = self._heads.get(block)
+        head = self._heads.get(block) or self._match(block)
         if head is not None:
             return head
         decoder = self._decoder
@@ -188,7 +202,7 @@ class Reading(Sending):
             raise
         head = parse_request(fields)
         if decoder.changed:
-            self._heads.clear()
+            self._forget()
         if decoder.too_large:
             head.too_large = True
         elif not (
@@ -197,10 +211,37 @@ class Reading(Sending):
             or head.content_length
             or len(block) > MAX_REMEMBERED_BLOCK
         ):
-            if len(self._heads) >= MAX_REMEMBERED_HEADS:
-                self._heads.clear()
-            self._heads[block] = head
+            self._remember(block, head)
+            span = decoder.path_span
+            if span is not None and head.method != "CONNECT":
+                self._patterns.insert(
+                    0, Pattern(block[: span[0]], block[span[1] :], head, decoder.room)
+                )
+                del self._patterns[MAX_PATTERNS:]
         return head
+
+    def _remember(self, block: bytes, head: RequestHead) -> None:
+        if len(self._heads) >= MAX_REMEMBERED_HEADS:
+            self._heads.clear()
+        self._heads[block] = head
+
+    def _forget(self) -> None:
+        """The dynamic table has changed: the bytes of a block may mean something else now."""
+        self._heads.clear()
+        self._patterns.clear()
+
+    def _match(self, block: bytes) -> RequestHead | None:
+        """Return the head of a block that differs from an earlier one in its path alone."""
+        for before, after, head, room in self._patterns:
+            if block.startswith(before) and block.endswith(after):
+                path = path_literal(block, len(before), len(block) - len(after))
+                if path is None or len(path) - len(head.path) > room:
+                    continue
+                found = head.with_path(path)
+                if found is not None:
+                    self._remember(block, found)
+                return found
+        return None
 
     def _new_request(self, stream_id: int, head: RequestHead, ended: bool) -> None:
         """Deliver a request, or refuse it on its stream alone."""

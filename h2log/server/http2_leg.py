@@ -65,13 +65,11 @@ def engine_limits(shared: Shared) -> EngineLimits:
     return EngineLimits(**{name: getattr(limits, name) for name in EngineLimits._fields})
 
 
-def _plain_path(head: RequestHead) -> str:
-    """Return the path of a GET that asks for a whole file, without query; else nothing."""
+def _is_plain(head: RequestHead) -> bool:
+    """Say whether the fields ask for a whole file, with a GET."""
     if head.method != "GET" or head.content_length or head.too_large:
-        return ""
-    if any(name in CONDITIONS for name, _ in head.fields):
-        return ""
-    return head.path.partition("?")[0]
+        return False
+    return not any(name in CONDITIONS for name, _ in head.fields)
 
 
 def _block(response: Response) -> bytes:
@@ -257,11 +255,14 @@ class Http2Leg(asyncio.BufferedProtocol):
         now = monotonic()
         stamp = wall()
         exchange = Exchange(self._session, head, new_id(stamp), stream_id, stamp, now)
-        path: str | None = head.memo
-        if path is None:
-            path = head.memo = _plain_path(head)
-        if path and ended:
+        plain: bool | None = head.rest.memo
+        if plain is None:
+            plain = head.rest.memo = _is_plain(head)
+        if plain and ended:
             conn = self._conn
+            path: str | None = head.memo
+            if path is None:
+                path = head.memo = head.path.partition("?")[0]
             response = self._kept(path, now)
             if response is not None:
                 prepared: Prepared | None = response.wire
