@@ -10,6 +10,7 @@ from h2.errors import ErrorCodes
 
 from h2log.errors import SessionError, StreamError
 from h2log.http2 import frames
+from h2log.http2.budget import MAX_CONTROL_OUTPUT
 from h2log.http2.events import Cause, Events
 from h2log.http2.frames import (
     ACK,
@@ -24,6 +25,7 @@ from h2log.http2.frames import (
     PADDED,
     PREFACE,
     PRIORITY_FLAG,
+    PRIORITY_UPDATE,
     SETTINGS,
 )
 from h2log.http2.reading import DRAIN_PING, READERS, Reading
@@ -75,6 +77,10 @@ class Connection(Reading):
         try:
             pos = self._read_preface(data) if self._preface else 0
             self._read_frames(data, pos)
+            if self._unread_control > MAX_CONTROL_OUTPUT:
+                raise SessionError(
+                    ErrorCodes.ENHANCE_YOUR_CALM, "the peer does not read what it asks for"
+                )
         except SessionError as error:
             self.fail(error)
 
@@ -113,8 +119,7 @@ class Connection(Reading):
                         kind == HEADERS
                         and flags & _LAYOUT == _WHOLE_REQUEST
                         and (head := heads.get(payload) or self._match(payload)) is not None
-                        and stream_id > self.last_stream_id
-                        and stream_id & 0x80000001 == 1
+                        and stream_id - self.last_stream_id == 2
                         and len(streams) < max_streams
                         and self._block is None
                         and self._final is None
@@ -125,6 +130,8 @@ class Connection(Reading):
                         self._new_ended = True
                         on_request(stream_id, head, True)
                         continue
+                    if self.closing:
+                        return
                     self._dispatch(kind, flags, stream_id & MAX_STREAM_ID, payload)
                     if self.closing:
                         return
@@ -140,8 +147,12 @@ class Connection(Reading):
             raise SessionError(ErrorCodes.PROTOCOL_ERROR, "a frame inside a header block")
         if not self._settings_seen and (kind != SETTINGS or flags & ACK):
             raise SessionError(ErrorCodes.PROTOCOL_ERROR, "the first frame is not SETTINGS")
-        if kind < len(READERS):  # other types are extensions: ignored (section 5.5)
+        if kind < len(READERS):
             READERS[kind](self, flags, stream_id, payload)
+        elif kind == PRIORITY_UPDATE:
+            self.read_priority_update(stream_id, payload)
+        else:  # an extension that we do not know: ignored (section 5.5)
+            self._purse.spend("unknown_frame", self.now)
 
     # Ends
 
@@ -150,12 +161,13 @@ class Connection(Reading):
         if self.closing:
             return
         self.error = error
-        self._emit(frames.goaway(self.last_stream_id, error.code, error.detail))
+        self._emit(frames.goaway(self._last_answered(), error.code, error.detail))
         self.end(cause, error.code)
 
     def end(self, cause: Cause = Cause.CONNECTION, code: int = 0) -> None:
         """The connection is over: report every open stream. Call it when the transport is lost."""
         self.closing = True
+        self._final = self._last_answered()
         for stream in list(self.streams.values()):
             stream.closed = True
             self._events.on_reset(stream, cause, code)
@@ -172,7 +184,7 @@ class Connection(Reading):
 
         Requests until then are answered; `closing` is set when none is open any more.
         """
-        if self._going_since or self.closing:
+        if self._going_since is not None or self.closing:
             return
         self.now = now
         self._going_since = now
@@ -206,7 +218,7 @@ class Connection(Reading):
             if stream.queue and now - stream.progress > limits.stall_timeout:
                 self.reset(stream, ErrorCodes.CANCEL)
                 self._events.on_reset(stream, Cause.TIMEOUT, ErrorCodes.CANCEL)
-        if self._going_since and now - self._going_since > DRAIN_GRACE:
+        if self._going_since is not None and now - self._going_since > DRAIN_GRACE:
             self._go()
         if self.streams:
             self._active = now

@@ -34,6 +34,8 @@ PING: Final = 0x6
 GOAWAY: Final = 0x7
 WINDOW_UPDATE: Final = 0x8
 CONTINUATION: Final = 0x9
+PRIORITY_UPDATE: Final = 0x10
+"""RFC 9218 section 7.1."""
 
 # Flags.
 END_STREAM: Final = 0x1

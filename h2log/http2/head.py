@@ -39,9 +39,12 @@ _PSEUDO: Final = frozenset((b":method", b":scheme", b":authority", b":path"))
 class Rest:
     """What a head is without its path."""
 
-    __slots__ = ("memo",)
+    __slots__ = ("memo", "priority", "priority_known")
 
     def __init__(self) -> None:
+        self.priority: tuple[int, bool] | None = None
+        """Urgency and incremental, if the client said any (RFC 9218)."""
+        self.priority_known = False
         self.memo: Any = None
         """Owned by the layer above: anything that it derived from all but the path."""
 
@@ -159,7 +162,9 @@ def parse_request(fields: list[Field]) -> RequestHead:
     head.authority = pseudo.get(b":authority", b"").decode("latin-1")
     head.path = pseudo.get(b":path", b"").decode("latin-1")
     regular = fields[count:]
-    head.fault = fault or _pseudo_fault(pseudo) or _regular_fault(head, regular)
+    head.fault = (
+        fault or _pseudo_fault(pseudo) or _regular_fault(head, regular, b":authority" in pseudo)
+    )
     head.fields = tuple(regular)
     return head
 
@@ -192,7 +197,7 @@ def _pseudo_fault(pseudo: dict[bytes, bytes]) -> str | None:
     return None
 
 
-def _regular_fault(head: RequestHead, regular: list[Field]) -> str | None:
+def _regular_fault(head: RequestHead, regular: list[Field], has_authority: bool) -> str | None:
     """Check the regular fields; note content-length and host, and join the cookies in place."""
     host: bytes | None = None
     cookies = 0
@@ -218,7 +223,7 @@ def _regular_fault(head: RequestHead, regular: list[Field]) -> str | None:
         if _BAD_IN_AUTHORITY(host):
             return "invalid host"
         text = host.decode("latin-1")
-        if head.authority and text.lower() != head.authority.lower():
+        if has_authority and text.lower() != head.authority.lower():
             return "host differs from :authority"
         head.authority = head.authority or text
     if cookies > 1:

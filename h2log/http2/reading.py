@@ -25,13 +25,17 @@ from h2log.http2 import frames
 from h2log.http2.budget import (
     MAX_BLOCK_BYTES,
     MAX_BLOCK_FRAMES,
+    MAX_GAPS,
     MAX_PATTERNS,
+    MAX_PRIORITY_VALUE,
     MAX_REMEMBERED_BLOCK,
     MAX_REMEMBERED_HEADS,
+    Purse,
 )
 from h2log.http2.events import Cause, Events
 from h2log.http2.frames import (
     ACK,
+    DEFAULT_FRAME_SIZE,
     DEFAULT_WINDOW,
     END_HEADERS,
     END_STREAM,
@@ -43,6 +47,7 @@ from h2log.http2.frames import (
 )
 from h2log.http2.head import RequestHead, parse_request, trailer_fault
 from h2log.http2.hpack import Decoder, path_literal
+from h2log.http2.priority import parse_priority
 from h2log.http2.sending import Sending
 from h2log.http2.settings import (
     HEADER_TABLE_SIZE,
@@ -80,17 +85,23 @@ class Reading(Sending):
         "_block_stream",
         "_decoder",
         "_final",
+        "_gaps",
         "_going_since",
         "_heads",
+        "_initial_receive_window",
         "_limits",
         "_new_ended",
         "_new_head",
         "_on_request",
         "_patterns",
         "_peer_going",
+        "_purse",
         "_self_dependent",
         "_settings_acked",
         "_settings_seen",
+        "_updates",
+        "_window_granted",
+        "_window_updates",
         "last_stream_id",
     )
 
@@ -109,10 +120,17 @@ class Reading(Sending):
         self._self_dependent = False  # the block's HEADERS made the stream depend on itself
         self._new_head: RequestHead | None = None  # of the request being delivered
         self._new_ended = False
+        # Windows larger than the default hold at once: no peer uses what it does not know of.
+        self._initial_receive_window = max(limits.stream_window, DEFAULT_WINDOW)
+        self._gaps: list[range] = []  # identifiers that were skipped, and so never used
         self._settings_seen = False
         self._settings_acked = False
+        self._purse = Purse(limits.budgets)
+        self._window_updates = 0
+        self._window_granted = DEFAULT_WINDOW  # what the peer ever let us send
+        self._updates: dict[int, bytes] = {}  # PRIORITY_UPDATE for streams that are not open yet
         self._peer_going = False
-        self._going_since = 0.0
+        self._going_since: float | None = None
         self._final: int | None = None
         self.last_stream_id = 0
         """The highest stream identifier that the peer has used."""
@@ -131,12 +149,19 @@ class Reading(Sending):
             payload = self._unpad(payload)
         if flags & PRIORITY_FLAG:
             if len(payload) < 5:
+                if flags & PADDED:
+                    raise SessionError(ErrorCodes.PROTOCOL_ERROR, "padding longer than the frame")
                 raise SessionError(ErrorCodes.FRAME_SIZE_ERROR, "HEADERS without its priority")
             self._self_dependent = _depends_on(payload) == stream_id
             payload = payload[5:]
         else:
             self._self_dependent = False
-        if stream_id <= self.last_stream_id and stream_id not in self.streams:
+        if not self._is_idle(stream_id) and stream_id not in self.streams:
+            if any(stream_id in gap for gap in self._gaps):
+                raise SessionError(
+                    ErrorCodes.PROTOCOL_ERROR,
+                    f"HEADERS on stream {stream_id}, below {self.last_stream_id}",
+                )
             if stream_id not in self._resets:
                 raise SessionError(
                     ErrorCodes.STREAM_CLOSED, f"HEADERS on stream {stream_id}, closed"
@@ -166,6 +191,9 @@ class Reading(Sending):
         """Decode a whole header block: a request's, or its trailers'."""
         ended = bool(flags & END_STREAM)
         if stream_id > self.last_stream_id:
+            expected = (self.last_stream_id + 1) | 1
+            if stream_id > expected and len(self._gaps) < MAX_GAPS:
+                self._gaps.append(range(expected, stream_id, 2))
             self.last_stream_id = stream_id
             self._new_request(stream_id, self._decode_head(stream_id, block), ended)
             return
@@ -205,6 +233,7 @@ class Reading(Sending):
             self._forget()
         if decoder.too_large:
             head.too_large = True
+            head.fault = None  # what it lacks may be among what was thrown away
         elif not (
             decoder.changed
             or head.fault
@@ -238,7 +267,7 @@ class Reading(Sending):
                 if path is None or len(path) - len(head.path) > room:
                     continue
                 found = head.with_path(path)
-                if found is not None:
+                if found is not None and len(block) <= MAX_REMEMBERED_BLOCK:
                     self._remember(block, found)
                 return found
         return None
@@ -253,6 +282,8 @@ class Reading(Sending):
         if len(self.streams) >= self._limits.max_streams:
             self._emit_reset(stream_id, ErrorCodes.REFUSED_STREAM)
             self._events.on_refused(stream_id, head, None)
+            if self._settings_acked:  # until then the peer need not know of the limit
+                self._purse.spend("server_reset", self.now)
             return
         if self._self_dependent and head.fault is None:
             head = copy(head)  # others may share it
@@ -262,6 +293,7 @@ class Reading(Sending):
         if head.fault is not None:
             self._emit_reset(stream_id, ErrorCodes.PROTOCOL_ERROR)
             self._events.on_refused(stream_id, head, Cause.MALFORMED)
+            self._purse.spend("server_reset", self.now)
             return
         self._new_head = head
         self._new_ended = ended
@@ -272,13 +304,28 @@ class Reading(Sending):
         head = self._new_head
         assert head is not None and stream_id == self.last_stream_id
         stream = Stream(
-            stream_id, head, self._peer_initial_window, self._limits.stream_window, self.now
+            stream_id, head, self._peer_initial_window, self._initial_receive_window, self.now
         )
         stream.remote_ended = self._new_ended
+        update = self._updates.pop(stream_id, None) if self._updates else None
+        if update is not None:
+            stream.urgency, stream.incremental = parse_priority(update)
+        else:
+            rest = head.rest
+            if not rest.priority_known:
+                rest.priority_known = True
+                value = b",".join([v for name, v in head.fields if name == b"priority"])
+                rest.priority = parse_priority(value) if value else None
+            if rest.priority is not None:
+                stream.urgency, stream.incremental = rest.priority
         self.streams[stream_id] = stream
         return stream
 
     # The other frames
+
+    def _is_idle(self, stream_id: int) -> bool:
+        """Say whether a stream was never opened; those of even identifiers are ours to open."""
+        return stream_id > self.last_stream_id or stream_id & 1 == 0
 
     def _unpad(self, payload: bytes) -> bytes:
         """Return a padded payload without its padding (RFC 9113 section 6.1)."""
@@ -297,7 +344,7 @@ class Reading(Sending):
             raise SessionError(ErrorCodes.FLOW_CONTROL_ERROR, "DATA beyond the connection's window")
         stream = self.streams.get(stream_id)
         if stream is None:
-            if stream_id > self.last_stream_id:
+            if self._is_idle(stream_id):
                 raise SessionError(ErrorCodes.PROTOCOL_ERROR, f"DATA on stream {stream_id}, idle")
             if stream_id not in self._resets:
                 raise SessionError(ErrorCodes.STREAM_CLOSED, f"DATA on stream {stream_id}, closed")
@@ -320,6 +367,8 @@ class Reading(Sending):
             self.consumed(stream, size - len(data))
         if data:
             self._events.on_data(stream, data)
+        elif not flags & END_STREAM:
+            self._purse.spend("empty_data", self.now)
         if flags & END_STREAM and not stream.closed:
             self._remote_end(stream)
 
@@ -334,24 +383,49 @@ class Reading(Sending):
         if stream_id == 0:
             raise SessionError(ErrorCodes.PROTOCOL_ERROR, "PRIORITY on stream 0")
         if len(payload) != 5:
-            if stream_id > self.last_stream_id:
+            if self._is_idle(stream_id):
                 raise SessionError(ErrorCodes.FRAME_SIZE_ERROR, "PRIORITY is not 5 bytes")
             raise StreamError(stream_id, ErrorCodes.FRAME_SIZE_ERROR, "PRIORITY is not 5 bytes")
+        self._purse.spend("priority", self.now)
         if _depends_on(payload) == stream_id:  # RFC 7540 section 5.3.1; else it is ignored
-            if stream_id > self.last_stream_id:  # no RST_STREAM on an idle stream
+            if self._is_idle(stream_id):  # no RST_STREAM on an idle stream
                 raise SessionError(ErrorCodes.PROTOCOL_ERROR, "a stream depends on itself")
             if stream_id in self.streams:
                 raise StreamError(
                     stream_id, ErrorCodes.PROTOCOL_ERROR, "a stream depends on itself"
                 )
 
+    def read_priority_update(self, stream_id: int, payload: bytes) -> None:
+        """Read a PRIORITY_UPDATE frame (RFC 9218 section 7.1)."""
+        if stream_id:
+            raise SessionError(ErrorCodes.PROTOCOL_ERROR, "PRIORITY_UPDATE on a stream")
+        if len(payload) < 4:
+            raise SessionError(ErrorCodes.FRAME_SIZE_ERROR, "PRIORITY_UPDATE without its stream")
+        target = U32.unpack_from(payload)[0] & MAX_STREAM_ID
+        if target & 1 == 0:  # 0, or a push, and we promise none
+            raise SessionError(ErrorCodes.PROTOCOL_ERROR, f"PRIORITY_UPDATE of stream {target}")
+        self._purse.spend("priority", self.now)
+        value = payload[4 : 4 + MAX_PRIORITY_VALUE]
+        stream = self.streams.get(target)
+        if stream is not None:
+            if not stream.parked:
+                self._ready.remove(stream)
+            stream.urgency, stream.incremental = parse_priority(value)
+            if not stream.parked:
+                self._ready.add(stream)
+        elif target > self.last_stream_id:
+            if len(self._updates) >= self._limits.max_streams:  # section 7.1: what we would open
+                raise SessionError(ErrorCodes.PROTOCOL_ERROR, "PRIORITY_UPDATE of too many streams")
+            self._updates[target] = value
+
     def _read_reset(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id == 0:
             raise SessionError(ErrorCodes.PROTOCOL_ERROR, "RST_STREAM on stream 0")
         if len(payload) != 4:
             raise SessionError(ErrorCodes.FRAME_SIZE_ERROR, "RST_STREAM is not 4 bytes")
-        if stream_id > self.last_stream_id:
+        if self._is_idle(stream_id):
             raise SessionError(ErrorCodes.PROTOCOL_ERROR, f"RST_STREAM on stream {stream_id}, idle")
+        self._purse.spend("rapid_reset", self.now)
         stream = self.streams.get(stream_id)
         if stream is not None:
             self._close(stream)
@@ -363,8 +437,12 @@ class Reading(Sending):
         if flags & ACK:
             if payload:
                 raise SessionError(ErrorCodes.FRAME_SIZE_ERROR, "a SETTINGS ACK with values")
-            self._settings_acked = True
+            if not self._settings_acked:
+                self._settings_acked = True
+                self._shrink_receive_windows()
             return
+        if self._settings_seen:
+            self._purse.spend("settings", self.now)
         for key, value in parse_settings(payload):
             if key == INITIAL_WINDOW_SIZE:
                 self._resize_windows(value - self._peer_initial_window)
@@ -376,8 +454,15 @@ class Reading(Sending):
                 self._table_size = 0
                 self._shrunk_table = True
         self._settings_seen = True
-        self._emit(frames.SETTINGS_ACK)
+        self._emit_control(frames.SETTINGS_ACK)
         self._window_opened()
+
+    def _shrink_receive_windows(self) -> None:
+        """Hold the peer to windows below the default, now that it knows (RFC 9113, 6.9.2)."""
+        change = self._initial_receive_window - self._full_stream_window
+        self._initial_receive_window = self._full_stream_window
+        for stream in self.streams.values():
+            stream.receive_window -= change
 
     def _resize_windows(self, change: int) -> None:
         """Apply a change of INITIAL_WINDOW_SIZE to the open streams (RFC 9113 section 6.9.2)."""
@@ -400,8 +485,9 @@ class Reading(Sending):
         if len(payload) != 8:
             raise SessionError(ErrorCodes.FRAME_SIZE_ERROR, "PING is not 8 bytes")
         if not flags & ACK:
-            self._emit(frames.frame(frames.PING, ACK, 0, payload))
-        elif payload == DRAIN_PING and self._going_since:
+            self._purse.spend("ping", self.now)
+            self._emit_control(frames.frame(frames.PING, ACK, 0, payload))
+        elif payload == DRAIN_PING and self._going_since is not None:
             self._go()
 
     def _read_goaway(self, flags: int, stream_id: int, payload: bytes) -> None:
@@ -415,15 +501,21 @@ class Reading(Sending):
         if len(payload) != 4:
             raise SessionError(ErrorCodes.FRAME_SIZE_ERROR, "WINDOW_UPDATE is not 4 bytes")
         increment = U32.unpack(payload)[0] & MAX_WINDOW
+        # Free are two for each request and each full frame's worth that was sent.
+        self._window_updates += 1
+        sent = self._window_granted - self.window
+        if self._window_updates > self.last_stream_id + sent // (DEFAULT_FRAME_SIZE // 2):
+            self._purse.spend("window_update", self.now)
         if stream_id == 0:
             if increment == 0:
                 raise SessionError(ErrorCodes.PROTOCOL_ERROR, "WINDOW_UPDATE by 0")
             self.window += increment
+            self._window_granted += increment
             if self.window > MAX_WINDOW:
                 raise SessionError(ErrorCodes.FLOW_CONTROL_ERROR, "the connection's window is full")
             self._window_opened()
             return
-        if stream_id > self.last_stream_id:
+        if self._is_idle(stream_id):
             raise SessionError(
                 ErrorCodes.PROTOCOL_ERROR, f"WINDOW_UPDATE on stream {stream_id}, idle"
             )
@@ -452,6 +544,11 @@ class Reading(Sending):
             malformed = error.code == ErrorCodes.PROTOCOL_ERROR
             cause = Cause.MALFORMED if malformed else Cause.STREAM_ERROR
             self._events.on_reset(stream, cause, error.code)
+        self._purse.spend("server_reset", self.now)
+
+    def _last_answered(self) -> int:
+        """Return the last stream to name in GOAWAY: never more than was named before (6.8)."""
+        return self.last_stream_id if self._final is None else self._final
 
     def _go(self) -> None:
         """Name the last request that will be answered (RFC 9113 section 6.8)."""

@@ -5,14 +5,14 @@ What may be sent when (RFC 9113 sections 5.2 and 6.9):
 - HEADERS and the frames that steer the connection are not flow-controlled and go out at once;
 - DATA needs room in three places: the stream's window, the connection's, and the output, which is
   full when the transport took no more (`blocked`) or `OUTPUT_LIMIT` has gathered;
-- streams that have something to send and a window take turns, a frame each; one whose window is
-  spent is parked until a WINDOW_UPDATE or SETTINGS frame opens it;
+- streams that have something to send and a window take turns, a frame each, in the order of
+  `priority.Turns`; one whose window is spent is parked until a WINDOW_UPDATE or SETTINGS frame
+  opens it;
 - a DATA frame without content needs no window.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final
 
 from h2.errors import ErrorCodes
@@ -21,6 +21,7 @@ from h2log.http2 import frames
 from h2log.http2.budget import MAX_RECENT_RESETS, OUTPUT_LIMIT
 from h2log.http2.events import Events
 from h2log.http2.frames import DEFAULT_FRAME_SIZE, DEFAULT_WINDOW, END_HEADERS, END_STREAM
+from h2log.http2.priority import Turns
 from h2log.http2.stream import Stream
 
 __all__ = ["Prepared", "Sending"]
@@ -45,10 +46,12 @@ class Prepared:
         self.block = block
         self.content = content
         self.size = len(content)
+        if len(block) + tail_size > DEFAULT_FRAME_SIZE:
+            self.size = frames.MAX_WINDOW + 1  # no single frame holds its head: never sent as it is
         chunks = []
-        for pos in range(0, self.size, DEFAULT_FRAME_SIZE):
+        for pos in range(0, len(content), DEFAULT_FRAME_SIZE):
             chunk = content[pos : pos + DEFAULT_FRAME_SIZE]
-            last = pos + DEFAULT_FRAME_SIZE >= self.size
+            last = pos + DEFAULT_FRAME_SIZE >= len(content)
             chunks.append((frames.start(frames.DATA, END_STREAM if last else 0, len(chunk)), chunk))
         self.chunks = tuple(chunks)
         # For the output's account: content, header block, and the heads of all frames.
@@ -65,11 +68,13 @@ class Sending:
         "_out",
         "_peer_initial_window",
         "_peer_max_frame",
+        "_pumping",
         "_ready",
         "_resets",
         "_shrunk_table",
         "_table_size",
         "_uncredited",
+        "_unread_control",
         "blocked",
         "now",
         "out_size",
@@ -91,10 +96,12 @@ class Sending:
         self.receive_window = connection_window
         """Bytes that the peer may still send on the whole connection."""
         self._out: list[bytes | memoryview] = []
-        self._ready: deque[Stream] = deque()
+        self._ready = Turns()
+        self._pumping = False
         self._resets: dict[int, None] = {}  # in order of reset, the oldest first
         self._peer_initial_window = DEFAULT_WINDOW
         self._peer_max_frame = DEFAULT_FRAME_SIZE
+        self._unread_control = 0  # bytes of control frames gathered while the peer does not read
         self._table_size = 4096
         self._shrunk_table = False
         self.streams: dict[int, Stream] = {}
@@ -114,8 +121,16 @@ class Sending:
         self._out.append(data)
         self.out_size += len(data)
 
+    def _emit_control(self, data: bytes) -> None:
+        """Emit a frame that the peer can make us send as often as it likes."""
+        self._out.append(data)
+        self.out_size += len(data)
+        if self.blocked:
+            self._unread_control += len(data)
+
     def take(self) -> bytes:
         """Return the output gathered since the last call, for the transport."""
+        self._unread_control = 0
         out = self._out
         data = b"".join(out)
         out.clear()
@@ -204,6 +219,8 @@ class Sending:
         if stream.closed:
             return
         if data:
+            if not stream.queue:
+                stream.progress = self.now  # from now on it is the peer who lets it wait
             stream.queue.append(data)
             stream.queued += len(data)
             self.queued += len(data)
@@ -211,9 +228,7 @@ class Sending:
             stream.end_queued = True
             stream.trailers = trailers
         if stream.queue:
-            if stream.parked and stream.window > 0:
-                stream.parked = False
-                self._ready.append(stream)
+            self._opened(stream)
             self.pump()
         elif stream.end_queued:
             self._send_end(stream)
@@ -228,12 +243,14 @@ class Sending:
 
     def pump(self) -> None:
         """Move queued content to the output: the streams take turns, a frame each."""
+        if self._pumping:  # called back from `on_progress`: the loop below goes on with it
+            return
+        self._pumping = True
         ready = self._ready
         out = self._out
         while ready and self.window > 0 and not self.blocked and self.out_size < OUTPUT_LIMIT:
-            stream = ready.popleft()
-            if stream.closed:
-                continue
+            stream = ready.take()
+            stream.parked = True
             data = stream.queue[0]
             size = min(len(data), self._peer_max_frame, stream.window, self.window)
             if size < len(data):
@@ -259,22 +276,18 @@ class Sending:
                 self._ended(stream)
                 continue
             if stream.queue:
-                if stream.window > 0:
-                    ready.append(stream)
-                else:
-                    stream.parked = True
-            else:
-                stream.parked = True
-                if stream.end_queued:
-                    self._send_end(stream)
-                    continue
+                self._opened(stream)
+            elif stream.end_queued:
+                self._send_end(stream)
+                continue
             self._events.on_progress(stream)
+        self._pumping = False
 
     def _opened(self, stream: Stream) -> None:
         """Put a stream whose window has opened back into the round."""
         if stream.parked and stream.queue and stream.window > 0:
             stream.parked = False
-            self._ready.append(stream)
+            self._ready.add(stream)
 
     # Ends
 
@@ -290,7 +303,7 @@ class Sending:
         self._events.on_sent(stream)
 
     def _emit_reset(self, stream_id: int, code: ErrorCodes) -> None:
-        self._emit(frames.rst_stream(stream_id, code))
+        self._emit_control(frames.rst_stream(stream_id, code))
         self._remember_reset(stream_id)
 
     def _remember_reset(self, stream_id: int) -> None:
@@ -310,6 +323,9 @@ class Sending:
         """Forget a stream and what waits on it."""
         stream.closed = True
         self.streams.pop(stream.id, None)
+        if not stream.parked:
+            stream.parked = True
+            self._ready.remove(stream)
         self.queued -= stream.queued
         stream.queued = 0
         stream.queue.clear()
@@ -323,7 +339,7 @@ class Sending:
         """Give back `size` bytes of the connection's receive window, half a window at a time."""
         self._uncredited += size
         if self._uncredited * 2 >= self._full_window:
-            self._emit(frames.window_update(0, self._uncredited))
+            self._emit_control(frames.window_update(0, self._uncredited))
             self.receive_window += self._uncredited
             self._uncredited = 0
 
@@ -337,6 +353,6 @@ class Sending:
         if stream.remote_ended:
             return
         if stream.uncredited * 2 >= self._full_stream_window:
-            self._emit(frames.window_update(stream.id, stream.uncredited))
+            self._emit_control(frames.window_update(stream.id, stream.uncredited))
             stream.receive_window += stream.uncredited
             stream.uncredited = 0

@@ -8,6 +8,7 @@ from h2.errors import ErrorCodes
 from h2.settings import SettingCodes
 
 from h2log.errors import SessionError
+from h2log.http2.budget import BUDGETS, Budget
 from h2log.http2.frames import MAX_WINDOW, SETTING
 
 __all__ = ["EngineLimits", "parse_settings"]
@@ -18,6 +19,9 @@ MAX_CONCURRENT_STREAMS: Final = int(SettingCodes.MAX_CONCURRENT_STREAMS)
 INITIAL_WINDOW_SIZE: Final = int(SettingCodes.INITIAL_WINDOW_SIZE)
 MAX_FRAME_SIZE: Final = int(SettingCodes.MAX_FRAME_SIZE)
 MAX_HEADER_LIST_SIZE: Final = int(SettingCodes.MAX_HEADER_LIST_SIZE)
+ENABLE_CONNECT_PROTOCOL: Final = int(SettingCodes.ENABLE_CONNECT_PROTOCOL)
+NO_RFC7540_PRIORITIES: Final = 0x9
+"""RFC 9218 section 2.1; `h2` has no name for it."""
 
 
 class EngineLimits(NamedTuple):
@@ -34,14 +38,21 @@ class EngineLimits(NamedTuple):
     body_timeout: float = 30.0
     idle_timeout: float = 75.0
     stall_timeout: float = 60.0
+    min_rate: int = 100
+    extended_connect: bool = False
+    budgets: dict[str, Budget] = BUDGETS
 
     def offered(self) -> dict[int, int]:
         """Return the values of our SETTINGS frame by identifier."""
-        return {
+        values = {
             MAX_CONCURRENT_STREAMS: self.max_streams,
             INITIAL_WINDOW_SIZE: self.stream_window,
             MAX_HEADER_LIST_SIZE: self.max_header_bytes,
+            NO_RFC7540_PRIORITIES: 1,
         }
+        if self.extended_connect:
+            values[ENABLE_CONNECT_PROTOCOL] = 1
+        return values
 
 
 def parse_settings(payload: bytes) -> list[tuple[int, int]]:

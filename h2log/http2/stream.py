@@ -32,6 +32,7 @@ class Stream:
         "expected",
         "head",
         "id",
+        "incremental",
         "local_ended",
         "parked",
         "progress",
@@ -45,6 +46,7 @@ class Stream:
         "trailers",
         "uncredited",
         "unread",
+        "urgency",
         "window",
     )
 
@@ -83,6 +85,9 @@ class Stream:
         """Not in the connection's round of streams that have something to send and may."""
         self.progress = now
         """When the peer last let us send something, or when the stream was opened."""
+        self.urgency = 3
+        self.incremental = True
+        """See `priority.Turns`; a client that says nothing gets its turns."""
         self.closed = False
 
     def __repr__(self) -> str:

@@ -62,7 +62,8 @@ _OUTCOMES: Final = {
 def engine_limits(shared: Shared) -> EngineLimits:
     """Return the engine's part of the limits."""
     limits = shared.limits
-    return EngineLimits(**{name: getattr(limits, name) for name in EngineLimits._fields})
+    names = [name for name in EngineLimits._fields if hasattr(limits, name)]
+    return EngineLimits(**{name: getattr(limits, name) for name in names})
 
 
 def _is_plain(head: RequestHead) -> bool:
@@ -231,12 +232,11 @@ class Http2Leg(asyncio.BufferedProtocol):
         transport = self._transport
         if self._lost or transport is None:
             return
-        while conn.out_size:
+        while conn.out_size and not conn.blocked:
             transport.write(conn.take())
-            if conn.blocked or not conn.pending:
-                break
-            conn.pump()
-        if self._done:
+            if conn.pending:
+                conn.pump()
+        if self._done and not conn.out_size:
             now = monotonic()
             for exchange in self._done:
                 exchange.finish(exchange.verdict, now)
