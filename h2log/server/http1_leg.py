@@ -294,6 +294,8 @@ class Http1Leg(asyncio.BufferedProtocol):
         if reply is None:
             self._refuse(error.error_status_hint, Outcome.MALFORMED, str(error))
             return
+        if reply.content_ended:
+            return  # what follows a request that is the connection's last is not read
         # The content of a request that is being answered is broken.
         if not reply.ended:
             reply.exchange.verdict = Outcome.MALFORMED
