@@ -49,6 +49,12 @@ MAX_GAPS: Final = 32
 MAX_PRIORITY_VALUE: Final = 64
 """Bytes of a PRIORITY_UPDATE that are read: `u=7, i` is 6, and extensions none yet."""
 
+LINGER: Final = 1.0
+"""Seconds between an early response and the RST_STREAM(NO_ERROR) that follows it."""
+
+MAX_LINGERING: Final = 100
+"""Requests a connection that were answered early and are still being sent."""
+
 OUTPUT_LIMIT: Final = 128 * 1024
 """Bytes of output that may gather before they are handed to the transport: measured with large
 files, 64 KiB costs 3 % more, 256 KiB nothing less, and a stalled peer holds this much."""

@@ -215,11 +215,13 @@ class Connection(Reading):
             self.fail(late, Cause.TIMEOUT)
             return
         for stream in list(self.streams.values()):
-            if stream.queue and now - stream.progress > limits.stall_timeout:
+            waits = stream.queue or stream.waiting
+            if waits and now - stream.progress > limits.stall_timeout:
                 self.reset(stream, ErrorCodes.CANCEL)
                 self._events.on_reset(stream, Cause.TIMEOUT, ErrorCodes.CANCEL)
         if self._going_since is not None and now - self._going_since > DRAIN_GRACE:
             self._go()
+        self._stop_lingering(now)
         if self.streams:
             self._active = now
         elif now - self._active > limits.idle_timeout:

@@ -69,6 +69,8 @@ class Reading(Requests):
             if stream_id not in self._resets:
                 raise SessionError(ErrorCodes.STREAM_CLOSED, f"DATA on stream {stream_id}, closed")
             self._credit(size)
+            if flags & END_STREAM:
+                self._lingering.pop(stream_id, None)
             return
         if flags & PADDED:
             data = self._unpad(payload)
@@ -139,6 +141,7 @@ class Reading(Requests):
         if self._is_idle(stream_id):
             raise SessionError(ErrorCodes.PROTOCOL_ERROR, f"RST_STREAM on stream {stream_id}, idle")
         self._purse.spend("rapid_reset", self.now)
+        self._lingering.pop(stream_id, None)
         stream = self.streams.get(stream_id)
         if stream is not None:
             self._close(stream)
@@ -249,10 +252,10 @@ class Reading(Requests):
         self._events.on_window()
 
     def _stream_error(self, error: StreamError) -> None:
-        """Reset one stream and go on."""
+        """Reset one stream and go on; on one that is closed already nothing may be sent (5.1)."""
         stream = self.streams.get(error.stream_id)
-        self._emit_reset(error.stream_id, error.code)
         if stream is not None:
+            self._emit_reset(error.stream_id, error.code)
             self._close(stream)
             malformed = error.code == ErrorCodes.PROTOCOL_ERROR
             cause = Cause.MALFORMED if malformed else Cause.STREAM_ERROR

@@ -18,7 +18,7 @@ from typing import Final
 from h2.errors import ErrorCodes
 
 from h2log.http2 import frames
-from h2log.http2.budget import MAX_RECENT_RESETS, OUTPUT_LIMIT
+from h2log.http2.budget import LINGER, MAX_LINGERING, MAX_RECENT_RESETS, OUTPUT_LIMIT
 from h2log.http2.events import Events
 from h2log.http2.frames import DEFAULT_FRAME_SIZE, DEFAULT_WINDOW, END_HEADERS, END_STREAM
 from h2log.http2.priority import Turns
@@ -65,6 +65,7 @@ class Sending:
         "_events",
         "_full_stream_window",
         "_full_window",
+        "_lingering",
         "_out",
         "_peer_initial_window",
         "_peer_max_frame",
@@ -98,6 +99,7 @@ class Sending:
         self._out: list[bytes | memoryview] = []
         self._ready = Turns()
         self._pumping = False
+        self._lingering: dict[int, float] = {}  # answered while the peer was sending, and when
         self._resets: dict[int, None] = {}  # in order of reset, the oldest first
         self._peer_initial_window = DEFAULT_WINDOW
         self._peer_max_frame = DEFAULT_FRAME_SIZE
@@ -292,15 +294,27 @@ class Sending:
     # Ends
 
     def _ended(self, stream: Stream) -> None:
-        """Our half has ended; a peer that is still sending is told to stop.
+        """Our half has ended; what a peer goes on sending is thrown away.
 
-        RFC 9113 section 8.1: a complete response may be followed by RST_STREAM(NO_ERROR).
+        RFC 9113 section 8.1: a complete response may be followed by RST_STREAM(NO_ERROR). Right
+        behind the response it makes some clients (curl 7.88) throw that away, so it follows a
+        little later, unless the peer is through by then.
         """
         stream.local_ended = True
         if not stream.remote_ended:
-            self._emit_reset(stream.id, ErrorCodes.NO_ERROR)
+            self._remember_reset(stream.id)
+            self._lingering[stream.id] = self.now
+            if len(self._lingering) > MAX_LINGERING:
+                self._stop_lingering(float("inf"))
         self._close(stream)
         self._events.on_sent(stream)
+
+    def _stop_lingering(self, now: float) -> None:
+        """Tell peers to stop whose requests were answered `LINGER` seconds ago."""
+        for stream_id, since in list(self._lingering.items()):
+            if now - since >= LINGER:
+                del self._lingering[stream_id]
+                self._emit_control(frames.rst_stream(stream_id, ErrorCodes.NO_ERROR))
 
     def _emit_reset(self, stream_id: int, code: ErrorCodes) -> None:
         self._emit_control(frames.rst_stream(stream_id, code))

@@ -47,6 +47,7 @@ class Stream:
         "uncredited",
         "unread",
         "urgency",
+        "waiting",
         "window",
     )
 
@@ -88,6 +89,8 @@ class Stream:
         self.urgency = 3
         self.incremental = True
         """See `priority.Turns`; a client that says nothing gets its turns."""
+        self.waiting = False
+        """Set by the layer above while it makes no content for want of a window."""
         self.closed = False
 
     def __repr__(self) -> str:

@@ -93,7 +93,7 @@ class Dispatcher:
         context = self.context(exchange)
         try:
             answer = context.run(self._app.answer, request, exchange.start)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             answer = self._failure(error, exchange)
         if isinstance(answer, Response) and not _needs_task(answer):
             try:
@@ -117,17 +117,21 @@ class Dispatcher:
                 raise TypeError(
                     f"the handler returned {type(response).__name__}, expected Response"
                 )
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if _cancelled(error):
+                raise
             response = self._failure(error, exchange)
         try:
             if _needs_task(response):
                 await self._send(response, exchange, reply)
             else:
                 self.send_now(response, exchange, reply)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
+            if _cancelled(error):
+                raise
             self._broken(error, exchange, reply)
 
-    def _failure(self, error: Exception, exchange: Exchange) -> Response:
+    def _failure(self, error: BaseException, exchange: Exchange) -> Response:
         """Return the response to a handler's exception; the client never sees the traceback."""
         if not isinstance(error, HTTPError):
             _logger.error(
@@ -143,7 +147,7 @@ class Dispatcher:
             exchange.verdict = Outcome.TIMEOUT
         return error_response(error, exchange.id)
 
-    def _broken(self, error: Exception, exchange: Exchange, reply: Reply) -> None:
+    def _broken(self, error: BaseException, exchange: Exchange, reply: Reply) -> None:
         """The response failed after it was begun, or could not be begun."""
         if reply.closed:
             return  # the client is gone: what its absence raised in the handler is no news
@@ -229,6 +233,12 @@ class Dispatcher:
             reply.write(piece, end=not left)
             if len(piece) < size:
                 reply.give_back(size - len(piece))
+
+
+def _cancelled(error: BaseException) -> bool:
+    """Say whether the running task is cancelled, and not its handler awaited what was."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
 def _needs_task(answer: Response) -> bool:

@@ -18,6 +18,7 @@ from h2log.app.request import Request
 from h2log.app.response import Response, error_response
 from h2log.clock import monotonic, wall
 from h2log.errors import HTTPError, reason_phrase
+from h2log.http2.hpack import FIELD_OVERHEAD
 from h2log.ids import new_id
 from h2log.server.content import ContentBuffer
 from h2log.server.session import Shared, hang_up
@@ -248,7 +249,9 @@ class Http1Leg(asyncio.BufferedProtocol):
 
     def _open(self, event: h11.Request) -> None:
         """A request's header is complete."""
-        self._session.protocol = event.http_version.decode("ascii")
+        version = event.http_version
+        if version[:1] == b"1":  # a minor version above ours is ours (RFC 9110 section 2.5)
+            self._session.protocol = "1.0" if version == b"1.0" else "1.1"
         now = monotonic()
         head = _head_of(event, self._scheme)
         exchange = Exchange(self._session, head, new_id(), self._session.requests + 1, wall(), now)
@@ -258,17 +261,11 @@ class Http1Leg(asyncio.BufferedProtocol):
             limits.max_body_bytes, limits.body_timeout, self._content_read, self._continue
         )
         reply = self._reply = Http1Reply(self, exchange, content)
-        if len(head.fields) > limits.max_header_fields:
-            self._answer_error(reply, HTTPError(431))
-            return
-        if head.method != "CONNECT" and not head.path.startswith("/") and head.path != "*":
-            reply.exchange.verdict = Outcome.MALFORMED
-            self._answer_error(reply, HTTPError(400, "the request target is not a path"))
-            return
-        length = next((int(v) for n, v in head.fields if n == b"content-length"), 0)
-        if length > limits.max_body_bytes:
-            text = f"the content is larger than {limits.max_body_bytes} bytes"
-            self._answer_error(reply, HTTPError(413, text))
+        error = self._fault(head, version)
+        if error is not None:
+            if error.status in (400, 505):
+                exchange.verdict = Outcome.MALFORMED
+            self._answer_error(reply, error)
             return
         session = self._session
         request = Request(
@@ -283,6 +280,27 @@ class Http1Leg(asyncio.BufferedProtocol):
             content=content,
         )
         reply.task = self._shared.dispatcher.answer(request, exchange, reply)
+
+    def _fault(self, head: Http1Head, version: bytes) -> HTTPError | None:
+        """Return why a request must not reach a handler, or None."""
+        limits = self._shared.limits
+        names = [name for name, _ in head.fields]
+        if version[:1] != b"1":
+            self._going = True
+            return HTTPError(505)
+        if b"transfer-encoding" in names and b"content-length" in names:
+            # Two lengths are how a request is smuggled past a proxy (RFC 9112 section 6.3).
+            self._going = True
+            return HTTPError(400, "both transfer-encoding and content-length")
+        size = sum(len(name) + len(value) + FIELD_OVERHEAD for name, value in head.fields)
+        if len(names) > limits.max_header_fields or size > limits.max_header_bytes:
+            return HTTPError(431)
+        if head.method != "CONNECT" and not head.path.startswith("/") and head.path != "*":
+            return HTTPError(400, "the request target is not a path")
+        length = next((int(value) for name, value in head.fields if name == b"content-length"), 0)
+        if length > limits.max_body_bytes:
+            return HTTPError(413, f"the content is larger than {limits.max_body_bytes} bytes")
+        return None
 
     def _answer_error(self, reply: Http1Reply, error: HTTPError) -> None:
         response = error_response(error, reply.exchange.id)
@@ -353,7 +371,8 @@ class Http1Leg(asyncio.BufferedProtocol):
             headers.append((b"content-length", b"%d" % length))
         headers.append((b"date", self._shared.date(wall()).encode()))
         headers.append((b"x-request-id", reply.exchange.id.encode()))
-        if self._going or (reply.content is not None and reply.must_close()):
+        reply.last = self._going or reply.must_close()
+        if reply.last:
             headers.append((b"connection", b"close"))
         self._send(
             h11.Response(
@@ -378,6 +397,9 @@ class Http1Leg(asyncio.BufferedProtocol):
         """Begin the next cycle once both halves of this one are over."""
         reply = self._reply
         if reply is None or not reply.ended:
+            return
+        if reply.last and not reply.content_ended and reply.unasked:
+            self._close()  # the client waits to be asked for its content, and will not be
             return
         if self._h11.our_state in (h11.MUST_CLOSE, h11.CLOSED, h11.ERROR):
             if reply.content_ended or not reply.may_discard():
@@ -444,7 +466,9 @@ class Http1Reply:
         "discarded",
         "ended",
         "exchange",
+        "last",
         "task",
+        "unasked",
         "unread",
     )
 
@@ -458,6 +482,10 @@ class Http1Reply:
         self.unread = 0
         """Bytes of content that the handler has not read."""
         self.discarded = 0
+        self.last = False
+        """The connection ends with this response."""
+        self.unasked = False
+        """The client held back its content, waiting for 100 (Continue), when the response began."""
         self.ended = False
         """The whole response was handed to the transport."""
 
@@ -492,7 +520,8 @@ class Http1Reply:
 
     def must_close(self) -> bool:
         """Say whether the response ends the connection, for content nobody will read."""
-        return not self.content_ended and self._leg._h11.they_are_waiting_for_100_continue
+        self.unasked = self._leg._h11.they_are_waiting_for_100_continue
+        return not self.content_ended and self.unasked
 
     # The handler's side: see `Reply`
 

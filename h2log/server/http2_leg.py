@@ -47,6 +47,8 @@ _DATE_HEAD: Final = literal_name(b"date") + b"\x1d"
 _ID_HEAD: Final = literal_name(b"x-request-id") + b"\x20"
 _TAIL_SIZE: Final = len(_DATE_HEAD) + 29 + len(_ID_HEAD) + 32
 
+_CONTINUE: Final = encode([(b":status", b"100")])
+
 # Not sent in HTTP/2 (RFC 9113 section 8.2.2); the server's own fields are not the handler's.
 _DROPPED: Final = frozenset(
     ("connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "x-request-id")
@@ -303,8 +305,12 @@ class Http2Leg(asyncio.BufferedProtocol):
             self._shared.dispatcher.send_now(answer, exchange, reply)
             return
         if not ended:
+            expects = any(n == b"expect" and v.lower() == b"100-continue" for n, v in head.fields)
             reply.content = ContentBuffer(
-                limits.max_body_bytes, limits.body_timeout, reply.content_read
+                limits.max_body_bytes,
+                limits.body_timeout,
+                reply.content_read,
+                reply.go_on if expects else None,
             )
         session = self._session
         request = Request(
@@ -496,7 +502,11 @@ class Http2Reply:
                 if granted:
                     self._granted += granted
                     self._held += granted
+                    stream.waiting = False
                     return granted
+            elif not stream.waiting and (window <= 0 or conn.window <= 0):
+                stream.waiting = True
+                stream.progress = monotonic()
             await leg.wait()
         return 0
 
@@ -530,6 +540,12 @@ class Http2Reply:
         self._leg._wake_waiters()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+
+    def go_on(self) -> None:
+        """The handler waits for content that the client holds back (RFC 9110 section 10.1.1)."""
+        if not self._stream.started:
+            self._conn.send_interim(self._stream, _CONTINUE)
+            self._leg.flush_soon()
 
     def content_read(self, size: int) -> None:
         """The handler read some content: the peer may send as much more."""

@@ -42,6 +42,7 @@ class Server:
         self._shared = Shared(Dispatcher(app), settings.limits, sink)
         self._listener: Listener | None = None
         self._deadline = 0.0  # of draining
+        self._stopping: asyncio.Task[None] | None = None
         self._ticker: asyncio.TimerHandle | None = None
         self.addresses: list[tuple[str, int]] = []
         """Host and port of each listening socket."""
@@ -72,14 +73,22 @@ class Server:
     async def stop(self, timeout: float | None = None) -> None:
         """Take no more connections, let open requests finish for `timeout` seconds, and close.
 
-        The default is `server.drain_timeout`. What is open after that ends as SHUTDOWN.
+        The default is `server.drain_timeout`. What is open after that ends as SHUTDOWN. Called
+        again, it changes the time that is left.
         """
-        if self._listener is None:
-            return
-        shared = self._shared
         if timeout is None:
             timeout = self._settings.server.drain_timeout
         self._deadline = monotonic() + timeout
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._drain(timeout))
+        else:
+            self._shared.changed.set()
+        await asyncio.shield(self._stopping)
+
+    async def _drain(self, timeout: float) -> None:
+        if self._listener is None:
+            return
+        shared = self._shared
         shared.draining = True
         self._listener.stop()
         legs = len(shared.legs)
