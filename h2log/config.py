@@ -6,6 +6,8 @@ handed the part of it that it needs. A wrong value raises `UsageError` naming th
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Annotated, Any
 
 import msgspec
@@ -89,7 +91,7 @@ class LogSettings(_Section, frozen=True):
 
     access: str = "logs/access.log"
     """A path, `-` for standard output."""
-    level: str = "info"
+    level: Annotated[str, msgspec.Meta(pattern="^(debug|info|warning|error|critical)$")] = "info"
     """Of h2log's own log, on standard error: debug, info, warning, error or critical."""
     flush_interval: Seconds = 0.1
     """Seconds that a finished line may wait for company before it is written."""
@@ -115,13 +117,34 @@ def build(values: dict[str, Any], source: str = "settings") -> Settings:
     try:
         return msgspec.convert(values, Settings, strict=True)
     except msgspec.ValidationError as error:
-        text, _, where = str(error).partition(" - at `$.")
-        key = where.rstrip("`")
-        found: Any = values
-        for part in key.split(".") if key else ():
-            found = found.get(part) if isinstance(found, dict) else None
-        shown = f"{key}: " if key else ""
-        raise UsageError(
-            f"{source}: {shown}{text[:1].lower()}{text[1:]}"
-            + (f", got {found!r}" if key and not isinstance(found, dict) else "")
-        ) from None
+        raise UsageError(f"{source}: {_complaint(str(error), values)}") from None
+
+
+def _complaint(text: str, values: Any) -> str:
+    """Return msgspec's complaint as `key: what was expected, got what was found`."""
+    text, _, where = text.partition(" - at `$.")
+    key = where.rstrip("`")
+    unknown = re.fullmatch(r"Object contains unknown field `(.*)`", text)
+    if unknown is not None:
+        return f"{key}.{unknown[1]}: unknown key" if key else f"{unknown[1]}: unknown key"
+    text = text.partition(", got ")[0].replace("`", "")
+    text = re.sub(r"str matching regex '\^\((.*)\)\$'", lambda m: _one_of(m[1]), text)
+    text = text.replace("Expected object", "expected a table").replace("Expected", "expected", 1)
+    if not key:
+        return text
+    found = values
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, dict) else None
+    return f"{key}: {text}, got {_shown(found)}"
+
+
+def _one_of(alternatives: str) -> str:
+    return f"one of {alternatives.replace('|', ', ')}"
+
+
+def _shown(value: Any) -> str:
+    """Return a value as its person wrote it, or nearly."""
+    try:
+        return json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        return repr(value)

@@ -8,6 +8,7 @@ current millisecond in front and its random part plus a step behind (RFC 9562 se
 
 from __future__ import annotations
 
+import os
 import time
 from contextvars import ContextVar
 from random import getrandbits
@@ -61,6 +62,10 @@ class IdSource:
             self._head = f"{millisecond:012x}{self._middle}"
         return f"{self._head}{self._low:016x}"
 
+    def reseed(self) -> None:
+        """Forget the seed: in a forked process, whose parent goes on with it."""
+        self._millisecond = self._seeded = 0
+
     def _seed(self, millisecond: int) -> None:
         value = uuid6.uuid7().int
         self._middle = f"{value >> 64 & 0xFFFF:04x}"
@@ -71,3 +76,5 @@ class IdSource:
 
 new_id = IdSource()
 """The process's source of session and request ids."""
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=new_id.reseed)

@@ -194,6 +194,12 @@ class Running:
         """The open HTTP/2 connections."""
         return [leg for leg in self.shared.legs if isinstance(leg, Http2Leg)]
 
+    async def leg(self) -> Http2Leg:
+        """Wait for the one HTTP/2 connection."""
+        await eventually(lambda: self.h2_legs)
+        [leg] = self.h2_legs
+        return leg
+
     async def logged(self, count: int, timeout: float = PATIENCE) -> list[AccessRecord]:
         """Wait until `count` requests have ended; return their records."""
         try:

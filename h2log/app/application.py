@@ -49,8 +49,10 @@ class App:
         where it is called and must not block. Raises ValueError as `Router.add`.
         """
 
+        names = (methods,) if isinstance(methods, str) else methods
+
         def register(handler: _AnyHandler) -> _AnyHandler:
-            self._router.add(path, [method.upper() for method in methods], handler)
+            self._router.add(path, [method.upper() for method in names], handler)
             return handler
 
         return register
@@ -127,4 +129,7 @@ class App:
                 if request.method == "OPTIONS":
                     return Response(b"", 204, [("allow", "GET, HEAD, OPTIONS")])
                 return folder.answer(request, now)
+            if f"{request.raw_path}/" == prefix:
+                _, mark, query = request.target.partition("?")
+                return Response.redirect(f"{prefix}{mark}{query}", 308)
         raise HTTPError(404)

@@ -18,7 +18,7 @@ CONDITIONS: Final = frozenset(
 
 _TAG: Final = re.compile(r'\s*(?:,\s*)*((?:W/)?"[\x21\x23-\x7e\x80-\xff]*")\s*(?:,|$)')
 _RANGE: Final = re.compile(
-    r"bytes[ \t]*=[ \t]*(?:(\d{1,19})-(\d{0,19})|-(\d{1,19}))[ \t]*"
+    r"bytes[ \t]*=[ \t]*(?:(\d{1,19})-(\d{0,19})|-(\d{1,19}))[ \t]*", re.ASCII | re.IGNORECASE
 ).fullmatch
 
 UNSATISFIABLE: Final = (-1, -1)
@@ -27,6 +27,8 @@ UNSATISFIABLE: Final = (-1, -1)
 
 def http_time(text: str) -> int | None:
     """Return an HTTP-date as epoch seconds, None when it is none (RFC 9110 section 5.6.7)."""
+    if text.count(",") > 1:  # a list: there is no list of dates (sections 13.1.3 and 13.1.4)
+        return None
     try:
         when = parsedate_to_datetime(text)
         return int(when.replace(tzinfo=when.tzinfo or UTC).timestamp())
@@ -60,14 +62,14 @@ def precondition(headers: Headers, etag: str, modified: int) -> int | None:
     if match is not None:
         if not _lists(match, etag, weak=False):
             return 412
-    elif (value := headers.get("if-unmodified-since")) is not None:
+    elif (value := headers.joined("if-unmodified-since")) is not None:
         since = http_time(value)
         if since is not None and modified > since:
             return 412
     none_match = headers.joined("if-none-match")
     if none_match is not None:
         return 304 if _lists(none_match, etag, weak=True) else None
-    if (value := headers.get("if-modified-since")) is not None:
+    if (value := headers.joined("if-modified-since")) is not None:
         since = http_time(value)
         if since is not None and modified <= since:
             return 304

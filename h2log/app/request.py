@@ -34,8 +34,10 @@ class Request:
     __slots__ = (
         "_content",
         "_headers",
+        "_pieces",
         "_query",
         "_read",
+        "_streamed",
         "authority",
         "client",
         "fields",
@@ -75,6 +77,8 @@ class Request:
         self._headers: Headers | None = None
         self._query: Query | None = None
         self._read: bytes | None = None
+        self._pieces: list[bytes] = []  # of `_read`, until it is whole
+        self._streamed = False
 
     @property
     def path(self) -> str:
@@ -96,10 +100,17 @@ class Request:
         return self._query
 
     async def stream(self) -> AsyncIterator[bytes]:
-        """Yield the content in pieces, as they come; can be used once. Raises as `body`."""
-        content, self._content = self._content, None
-        if content is not None:
-            while piece := await content.read():
+        """Yield the content in pieces, as they come. Raises as `body`.
+
+        What was streamed is not kept: a second use raises RuntimeError, also by `body`. After
+        `body` it yields what that returned.
+        """
+        if self._read is not None:
+            yield self._read
+            return
+        self._begin(streaming=True)
+        if self._content is not None:
+            while piece := await self._content.read():
                 yield piece
 
     async def body(self) -> bytes:
@@ -109,8 +120,21 @@ class Request:
         client stalls.
         """
         if self._read is None:
-            self._read = b"".join([piece async for piece in self.stream()])
+            self._begin(streaming=False)
+        # Several may wait here at once, and one that is cancelled loses nothing for the others.
+        while self._read is None:
+            piece = await self._content.read() if self._content is not None else b""
+            if piece:
+                self._pieces.append(piece)
+            elif self._read is None:
+                self._read = b"".join(self._pieces)
+                self._pieces.clear()
         return self._read
+
+    def _begin(self, *, streaming: bool) -> None:
+        if self._streamed or (streaming and self._pieces):
+            raise RuntimeError("the content of this request is being read already, in pieces")
+        self._streamed = streaming
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.target!r} {self.id}>"

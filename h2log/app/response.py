@@ -65,13 +65,13 @@ class Response:
             content_type = content_type or "text/plain; charset=utf-8"
         pairs = headers.items() if isinstance(headers, Mapping) else headers
         fields = [(name.lower(), value) for name, value in pairs]
+        if content_type is not None:
+            fields.insert(0, ("content-type", content_type))
         for name, value in fields:
             if _NAME(name) is None:
                 raise ValueError(f"invalid header name {name!r}")
             if _BAD_IN_VALUE(value) or value != value.strip(" \t"):
                 raise ValueError(f"invalid value of header {name}: {value!r}")
-        if content_type is not None:
-            fields.insert(0, ("content-type", content_type))
         self.body = body
         self.status = status
         self.headers = fields

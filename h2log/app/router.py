@@ -84,16 +84,17 @@ class Router:
                 raise ValueError(f"route {path!r}: a part is plain or {{name}}, not {part!r}")
             else:
                 node = node.children.setdefault(part, _Node())
-        if node.route is None:
-            node.route = Route(path, tuple(names))
-        for method in methods:
-            if method in node.route.handlers:
-                raise ValueError(f"route {method} {path} is there already, as {node.route.path}")
-            if node.route.names != tuple(names):
-                raise ValueError(
-                    f"route {path} differs from {node.route.path} in its parameters' names"
-                )
-            node.route.handlers[method] = handler
+        wanted = tuple(methods)
+        if not wanted:
+            raise ValueError(f"route {path!r} has no method")
+        route = node.route or Route(path, tuple(names))
+        if route.names != tuple(names):
+            raise ValueError(f"route {path} differs from {route.path} in its parameters' names")
+        for method in wanted:
+            if method in route.handlers:
+                raise ValueError(f"route {method} {path} is there already, as {route.path}")
+        node.route = route
+        route.handlers.update(dict.fromkeys(wanted, handler))
 
     def find(self, path: str) -> tuple[Route, dict[str, str]] | None:
         """Return the route of `path`, as sent without its query, and its parameters' values."""

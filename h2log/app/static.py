@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable
 from io import FileIO
@@ -23,7 +24,7 @@ import aiofiles.threadpool
 from h2log.app.conditional import UNSATISFIABLE, precondition, select_range
 from h2log.app.request import Request
 from h2log.app.response import FileContent, OpenFile, Response
-from h2log.clock import http_date
+from h2log.clock import http_date, wall
 from h2log.errors import HTTPError
 
 __all__ = ["SMALL", "StaticFolder"]
@@ -35,6 +36,9 @@ CHECK_INTERVAL: Final = 1.0
 """Seconds for which a kept file is believed (nginx's open_file_cache_valid: 60)."""
 _ENTRY_OVERHEAD: Final = 2048
 """Bytes that an entry takes besides its content, so that many tiny files are bounded too."""
+
+_USUAL_PATH: Final = 512
+"""Characters of a URL path that `_ENTRY_OVERHEAD` covers."""
 
 _TYPES: Final = MimeTypes(filenames=())
 for _suffix, _type in {
@@ -113,12 +117,14 @@ class _Kept:
 
     __slots__ = ("checked", "cost", "file", "response", "version")
 
-    def __init__(self, file: str, version: _Version, response: Response, now: float) -> None:
+    def __init__(
+        self, path: str, file: str, version: _Version, response: Response, now: float
+    ) -> None:
         self.file = file
         self.version = version
         self.response = response
         self.checked = now
-        self.cost = version.size + _ENTRY_OVERHEAD
+        self.cost = version.size + _ENTRY_OVERHEAD + max(0, len(path) - _USUAL_PATH)
 
 
 class _Found:
@@ -233,7 +239,7 @@ class StaticFolder:
         headers = self._headers(found.file, found.version)
         if found.content is not None:
             response = Response(found.content, 200, headers)
-            self._keep(path, _Kept(found.file, found.version, response, now))
+            self._keep(path, _Kept(path, found.file, found.version, response, now))
             special = self._special(request, found.version, response)
             if special is None:
                 return response
@@ -244,7 +250,11 @@ class StaticFolder:
             return self._partial(response, found.version, first, last, piece)
         file = found.adopt()
         whole = Response(FileContent(file, 0, found.version.size), 200, headers)
-        special = self._special(request, found.version, whole)
+        try:
+            special = self._special(request, found.version, whole)
+        except HTTPError:
+            await file.close()
+            raise
         if special is None:
             return whole
         if isinstance(special, Response):
@@ -257,7 +267,8 @@ class StaticFolder:
     def _headers(self, file: str, version: _Version) -> list[tuple[str, str]]:
         return [
             ("content-type", media_type(file)),
-            ("last-modified", http_date(version.modified)),
+            # Never in the future (RFC 9110 section 8.8.2.1), whatever the file system says.
+            ("last-modified", http_date(min(version.modified, int(wall())))),
             ("etag", version.etag),
             ("accept-ranges", "bytes"),
             ("x-content-type-options", "nosniff"),
@@ -314,7 +325,7 @@ class StaticFolder:
             resolved = os.path.realpath(file, strict=True)
             if not resolved.startswith(self._inside):
                 # The root itself, asked for without its slash, is inside too.
-                return None if resolved != self.root else self._slash(path)
+                return self._slash(path) if resolved == self.root and not folder else None
             # What was resolved is opened, and nothing that took its place: neither a link, nor a
             # pipe that would wait for its other end.
             descriptor = os.open(resolved, os.O_RDONLY | _OPEN_FLAGS)
@@ -331,12 +342,7 @@ class StaticFolder:
                 large = _Found(file, version, None, descriptor)
                 descriptor = -1
                 return large
-            content = _read_all(descriptor, version.size)
-            if len(content) != version.size:
-                version = _Version(os.fstat(descriptor))  # it is being written: tag what we read
-                if len(content) != version.size:
-                    content = _read_all(descriptor, version.size)
-            return _Found(file, version, content[: version.size])
+            return _Found(file, *_read_version(descriptor, version))
         except OSError:
             return None
         finally:
@@ -358,11 +364,26 @@ _OPEN_FLAGS: Final = (
 )
 
 
+def _read_version(descriptor: int, version: _Version) -> tuple[_Version, bytes]:
+    """Read a small file, and what identifies just that content, also while it is being written."""
+    content = b""
+    for _ in range(3):
+        content = _read_all(descriptor, min(version.size, SMALL))
+        found = os.fstat(descriptor)
+        if version.same(found) and len(content) == version.size:
+            return version, content
+        version = _Version(found)
+    version.size = len(content)
+    version.etag = f'"{time.time_ns():x}-{len(content):x}"'
+    version.identity = (-1, -1, -1, -1)  # never the same again: the next look reads it anew
+    return version, content
+
+
 def _read_all(descriptor: int, size: int) -> bytes:
-    """Read a file from its start: at most a byte more than `size`, to notice that it grew."""
+    """Read `size` bytes from the start of a file, less where it ends before."""
     os.lseek(descriptor, 0, os.SEEK_SET)
     pieces = []
-    left = size + 1
+    left = size
     while left > 0 and (piece := os.read(descriptor, left)):
         pieces.append(piece)
         left -= len(piece)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TextIO
+from typing import Any, TextIO
 
 from h2log.ids import request_id, session_id
 
@@ -40,14 +40,34 @@ class LineFormatter(logging.Formatter):
             datefmt="%H:%M:%S",
         )
 
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record's line, and its traceback below."""
+        # Formatters share what the first of them made of the traceback: it would be another's.
+        others, record.exc_text = record.exc_text, None
+        try:
+            return super().format(record)
+        finally:
+            record.exc_text = others
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - logging's name
+        """Return a traceback, indented: no text inside it can look like a line of the log."""
+        lines = super().formatException(ei).split("\n")
+        return "\n".join(f"    {_escaped(line)}" for line in lines)
+
+    def formatStack(self, stack_info: str) -> str:  # noqa: N802 - logging's name
+        """Return a stack, indented as a traceback is."""
+        return "\n".join(f"    {_escaped(line)}" for line in stack_info.split("\n"))
+
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - logging's name
         """Return the record's line; a message with line breaks stays one line."""
-        message = record.message
-        if not message.isprintable():
-            record.message = "".join(
-                char if char.isprintable() else ascii(char)[1:-1] for char in message
-            )
+        record.message = _escaped(record.message)
         return super().formatMessage(record)
+
+
+def _escaped(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def configure(level: str, stream: TextIO | None = None) -> None:

@@ -16,12 +16,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
+import stat
 import sys
 from collections import deque
 from pathlib import Path
 from typing import Any, Final
 
 import aiofiles
+import aiofiles.os
 
 from h2log.access.exchange import AccessRecord
 from h2log.access.formats import Format
@@ -66,6 +69,7 @@ class LogWriter:
         self._buffered = 0  # bytes in _blocks
         self._partial = b""  # what is being written: its rest goes first after a failure
         self._partial_is_note = False
+        self._torn = 0  # bytes in the file after its last newline
         self._file: Any = None
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -86,6 +90,11 @@ class LogWriter:
             if self.path != STDOUT:
                 Path(self.path).parent.mkdir(parents=True, exist_ok=True)
             await self._open_file()
+        except FileExistsError:  # of mkdir: a part of the path is a file
+            raise UsageError(
+                f"cannot open the access log {self.path}: Not a directory; "
+                "choose another with --access-log, or - for standard output"
+            ) from None
         except OSError as error:
             raise UsageError(
                 f"cannot open the access log {self.path}: {error.strerror or error}; "
@@ -99,6 +108,8 @@ class LogWriter:
             self._file = await aiofiles.open(sys.stdout.fileno(), "ab", buffering=0, closefd=False)
         else:
             self._file = await aiofiles.open(self.path, "ab", buffering=0)
+            if await _ends_inside_a_line(self.path):  # what wrote it before us was killed
+                await self._file.write(b"\n")
 
     # The request's side: never waits
 
@@ -182,6 +193,11 @@ class LogWriter:
             if not self._partial:
                 self._next_block()
             count = await self._file.write(self._partial)
+            if count is None:  # a pipe that does not block is full
+                await _writable(self._file.fileno())
+                continue
+            newline = self._partial.rfind(b"\n", 0, count)
+            self._torn = self._torn + count if newline < 0 else count - newline - 1
             # A disk that fills up takes a part; the rest of the line follows on this file.
             if not self._partial_is_note:
                 self.written += self._partial.count(b"\n", 0, count)
@@ -254,5 +270,42 @@ class LogWriter:
             _logger.error("%d lines could not be written to %s", lost + self._unreported, self.path)
         if self._file is not None and not self.stuck:
             with contextlib.suppress(OSError):
+                if self._torn:
+                    await _cut(self._file.fileno(), self._torn)
                 await self._file.close()
             self._file = None
+
+
+async def _writable(descriptor: int) -> None:
+    """Return when a pipe that does not block takes something again."""
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+
+    def tell() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_writer(descriptor, tell)
+    try:
+        await ready
+    finally:
+        loop.remove_writer(descriptor)
+
+
+@aiofiles.os.wrap
+def _ends_inside_a_line(path: str) -> bool:
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        return False
+    with open(path, "rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return False
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"
+
+
+@aiofiles.os.wrap
+def _cut(descriptor: int, size: int) -> None:
+    """Take the last `size` bytes off a regular file: the beginning of a line that has no end."""
+    found = os.fstat(descriptor)
+    if stat.S_ISREG(found.st_mode):
+        os.ftruncate(descriptor, found.st_size - size)

@@ -27,7 +27,7 @@ class ContentBuffer:
         "_pieces",
         "_timeout",
         "_total",
-        "_waiter",
+        "_waiters",
         "timed_out",
     )
 
@@ -45,7 +45,7 @@ class ContentBuffer:
         self._pieces: deque[bytes] = deque()
         self._total = 0
         self._ended = False
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiters: list[asyncio.Future[None]] = []
         self.timed_out = False
         """The client kept a handler waiting for too long."""
 
@@ -63,8 +63,9 @@ class ContentBuffer:
         self._wake()
 
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     # The handler's side
 
@@ -85,13 +86,14 @@ class ContentBuffer:
             self._on_wait()
             self._on_wait = None
         loop = asyncio.get_running_loop()
-        self._waiter = loop.create_future()
+        waiter = loop.create_future()
+        self._waiters.append(waiter)
         timer = loop.call_later(self._timeout, self._late)
         try:
-            await self._waiter
+            await waiter
         finally:
             timer.cancel()
-            self._waiter = None
+            self._waiters.remove(waiter)
         if self.timed_out:
             raise HTTPError(408, "the content did not come in time")
 

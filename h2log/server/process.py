@@ -14,6 +14,7 @@ from collections.abc import Callable
 from h2log.access.formats import h2log_format
 from h2log.app.application import App
 from h2log.config import Settings
+from h2log.errors import UsageError
 from h2log.logfile.writer import LogWriter
 from h2log.server.server import Server
 from h2log.server.tls import server_context
@@ -86,7 +87,11 @@ async def _serve(
         server = Server(app, settings, writer.put, context)
         asked = _stop_signals()
         await server.start()
-        announce(server.url)
+        try:
+            announce(server.url)
+        except OSError as error:
+            await server.stop(0)
+            raise UsageError(f"cannot write to standard output: {error.strerror}") from None
         await asked.get()
         stopping = asyncio.ensure_future(server.stop())
         again = asyncio.ensure_future(asked.get())

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import hpack
 
-from h2log.server.certificates import Certificates
 from tests.support import PATIENCE, Process, Running, client_context
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -63,7 +62,7 @@ def get_fields(path: bytes, *more: tuple[bytes, bytes]) -> list[tuple[bytes, byt
 
 @contextlib.asynccontextmanager
 async def stream_to(
-    server: Running | Process, *alpn: str, certs: Certificates | None = None
+    server: Running | Process, *alpn: str
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """Connect, over TLS where the server has it; closed at the end of the block."""
     context = None if server.certs is None else client_context(server.certs, *alpn)

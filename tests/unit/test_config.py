@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import Any
 
@@ -59,22 +60,22 @@ def test_settings_do_not_change() -> None:
 
 
 WRONG: list[tuple[str, object, str]] = [
-    ("server.host", 7, "`str`"),
-    ("server.host", None, "`str`"),
-    ("server.port", "8443", "`int`"),
-    ("server.port", True, "`int`"),
-    ("server.port", 80.5, "`int`"),
+    ("server.host", 7, "expected str, got"),
+    ("server.host", None, "expected str, got"),
+    ("server.port", "8443", "expected int, got"),
+    ("server.port", True, "expected int, got"),
+    ("server.port", 80.5, "expected int, got"),
     ("server.port", -1, ">= 0"),
     ("server.port", 65536, "<= 65535"),
     ("server.port", 2**70, "<= 65535"),
-    ("server.insecure", "yes", "`bool`"),
-    ("server.insecure", 1, "`bool`"),
+    ("server.insecure", "yes", "expected bool, got"),
+    ("server.insecure", 1, "expected bool, got"),
     ("server.backlog", 0, ">= 1"),
     ("server.drain_timeout", -0.1, ">= 0"),
-    ("server.drain_timeout", "10", "`float`"),
+    ("server.drain_timeout", "10", "expected float, got"),
     ("server.drain_timeout", math.nan, ">= 0"),
-    ("tls.cert", False, "`str`"),
-    ("tls.key", [], "`str`"),
+    ("tls.cert", False, "expected str, got"),
+    ("tls.key", [], "expected str, got"),
     ("limits.max_streams", 0, ">= 1"),
     ("limits.max_connections", 0, ">= 1"),
     ("limits.max_header_bytes", 1023, ">= 1024"),
@@ -91,9 +92,9 @@ WRONG: list[tuple[str, object, str]] = [
         for name in ("handshake", "preface", "settings", "header", "body", "idle", "stall")
         for value in (0, -1, math.nan)
     ),
-    ("log.access", 1, "`str`"),
-    ("log.level", 10, "`str`"),
-    ("log.level", "loud", "debug"),
+    ("log.access", 1, "expected str, got"),
+    ("log.level", 10, "expected str, got"),
+    ("log.level", "loud", "expected one of debug, info, "),
     ("log.flush_interval", 0, "> 0"),
     ("log.max_buffer", 65535, ">= 65536"),
 ]
@@ -106,7 +107,7 @@ def test_a_wrong_value_names_its_key(key: str, value: object, expected: str) -> 
     text = refusal({section: {name: value}})
     assert text.startswith(f"h2log.toml: {key}: ")
     assert expected in text
-    assert repr(value) in text
+    assert text.endswith("got nan" if value != value else f"got {json.dumps(value)}")
 
 
 @pytest.mark.parametrize("key", ["server.port", "limits.max_streams", "log.flush_interval"])
@@ -115,36 +116,34 @@ def test_a_table_where_a_value_belongs_is_refused(key: str) -> None:
     section, _, name = key.partition(".")
     text = refusal({section: {name: {"a": 1}}})
     assert text.startswith(f"h2log.toml: {key}: ")
-    assert "got `object`" in text
+    assert 'got {"a": 1}' in text
 
 
 def test_an_unknown_key_is_named() -> None:
     """A misspelled key is an error that says where it stands and how it is spelled."""
     text = refusal({"server": {"prot": 1}})
-    assert text.startswith("h2log.toml: server: ")
-    assert "unknown" in text
-    assert "prot" in text
+    assert text == "h2log.toml: server.prot: unknown key"
 
 
 def test_an_unknown_section_is_named() -> None:
     """So is a misspelled table."""
     text = refusal({"sever": {}}, "command line")
     assert text.startswith("command line: ")
-    assert "sever" in text
+    assert text == "command line: sever: unknown key"
 
 
 @pytest.mark.parametrize("section", ["server", "tls", "limits", "log"])
 def test_a_section_is_a_table(section: str) -> None:
     """A value where a table belongs is named by the table's name."""
     text = refusal({section: 5})
-    assert text.startswith(f"h2log.toml: {section}: expected `object`")
+    assert text.startswith(f"h2log.toml: {section}: expected a table, got 5")
     assert "5" in text
 
 
 @pytest.mark.parametrize("tree", [None, [], 5, "server"])
 def test_the_tree_is_a_table(tree: object) -> None:
     """Anything else than a table is refused, too."""
-    assert "expected `object`" in refusal(tree)
+    assert "expected a table" in refusal(tree)
 
 
 def test_a_key_that_is_no_text_is_refused() -> None:

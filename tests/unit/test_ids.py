@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import re
 import subprocess
 import sys
@@ -47,7 +48,7 @@ def test_an_id_is_a_uuid_of_version_7() -> None:
 def test_ids_rise_as_text() -> None:
     """Each of 200,000 ids is greater than the one before, also across milliseconds."""
     made = make_ids(MANY)
-    assert all(a < b for a, b in zip(made, made[1:], strict=False))
+    assert all(a < b for a, b in itertools.pairwise(made))
     assert len({milliseconds(i) for i in made}) > 10
 
 
@@ -72,7 +73,7 @@ def test_ids_rise_when_the_clock_is_set_back() -> None:
     made = [source(now) for _ in range(1000)]
     made += [source(now - 3600 + n / 200_000) for n in range(50_000)]
     made += [source(now + n / 1000) for n in range(2000)]
-    assert all(a < b for a, b in zip(made, made[1:], strict=False))
+    assert all(a < b for a, b in itertools.pairwise(made))
     assert [i for i in made if not well_formed(i)] == []
     assert milliseconds(made[-1]) == int((now + 1.999) * 1000)
 
@@ -87,7 +88,7 @@ def test_one_second_has_room_for_half_a_milliard_ids(monkeypatch: pytest.MonkeyP
     made = [source(1_700_000_000.5) for _ in range(1 + 2**11)]
     assert [i for i in made if not well_formed(i)] == []
     assert {i[:16] for i in made} == {made[0][:16]}
-    assert all(a < b for a, b in zip(made, made[1:], strict=False))
+    assert all(a < b for a, b in itertools.pairwise(made))
 
 
 def test_every_second_has_its_own_randomness() -> None:
@@ -147,6 +148,6 @@ async def test_ids_follow_the_code_that_serves() -> None:
         request_id.set(request)
         return await asyncio.to_thread(lambda: (session_id.get(), request_id.get()))
 
-    found = await asyncio.gather(serve("s1", "r1"), serve("s2", "r2"))
+    found = list(await asyncio.gather(serve("s1", "r1"), serve("s2", "r2")))
     assert found == [("s1", "r1"), ("s2", "r2")]
     assert (session_id.get(), request_id.get()) == (NO_ID, NO_ID) == ("-", "-")

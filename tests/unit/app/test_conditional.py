@@ -33,9 +33,26 @@ def test_each_form_of_a_date_is_read(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", " ", "0", "-1", "never", "784111777", "1994-11-06T08:49:37Z", "Sun, 31 Feb 1994 08:49:37"]
-    + ["Sun, 06 Nov 1994 25:00:00 GMT", "Sun, 06 Nov", "GMT", ",", '"v1"', "Sun, 06 Foo 1994"]
-    + ["Sun, 06 Nov 99999 08:49:37 GMT", "\x00", "\xff", "9" * 5000],
+    [
+        "",
+        " ",
+        "0",
+        "-1",
+        "never",
+        "784111777",
+        "1994-11-06T08:49:37Z",
+        "Sun, 31 Feb 1994 08:49:37",
+        "Sun, 06 Nov 1994 25:00:00 GMT",
+        "Sun, 06 Nov",
+        "GMT",
+        ",",
+        '"v1"',
+        "Sun, 06 Foo 1994",
+        "Sun, 06 Nov 99999 08:49:37 GMT",
+        "\x00",
+        "ÿ",
+        "9" * 5000,
+    ],
 )
 def test_what_is_no_date_is_none(text: str) -> None:
     """And never an exception."""
@@ -51,8 +68,29 @@ def test_no_text_breaks_the_reader_of_dates(text: str) -> None:
 @given(
     st.lists(
         st.sampled_from(
-            ["Sun", ",", "06", "Nov", "1994", "08:49:37", "GMT", "+2500", "-9999", "0", ":", "-"]
-            + ["08.49.37", "99", "Z", "(", "a:b:c", "06-Nov-94", "EST", " ", "8:4"]
+            [
+                "Sun",
+                ",",
+                "06",
+                "Nov",
+                "1994",
+                "08:49:37",
+                "GMT",
+                "+2500",
+                "-9999",
+                "0",
+                ":",
+                "-",
+                "08.49.37",
+                "99",
+                "Z",
+                "(",
+                "a:b:c",
+                "06-Nov-94",
+                "EST",
+                " ",
+                "8:4",
+            ]
         ),
         max_size=8,
     ).map(" ".join)
@@ -85,7 +123,7 @@ PRECEDENCE: Final[list[tuple[list[tuple[str, str]], int | None]]] = [
     ([(M, '"V1"')], 412),
     ([(M, '"v1')], 412),
     ([(M, '"x,"'), (M, ETAG)], None),
-    ([(M, '"a, b", "v1"')], None),
+    ([(M, '"a,b", "v1"')], None),
     ([(M, '"v2"'), (M, ETAG)], None),
     # If-Unmodified-Since: 13.1.4
     ([(U, SAME)], None),

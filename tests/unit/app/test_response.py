@@ -53,7 +53,8 @@ def test_what_is_no_json_is_a_type_error() -> None:
 
 async def pieces() -> AsyncIterator[bytes]:
     """Yield nothing."""
-    for piece in ():
+    nothing: list[bytes] = []
+    for piece in nothing:
         yield piece
 
 

@@ -1,0 +1,170 @@
+"""The application's log: ids in every line, and every message one line."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import re
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from h2log.ids import request_id, session_id
+from h2log.logfile.applog import LEVELS, IdFilter, LineFormatter, configure
+
+logger = logging.getLogger("test.applog")
+LINE = re.compile(r"\[\d\d:\d\d:\d\d\.\d{3} ([A-Z]+)\] \[(\S+) (\S+)\] (\S+) (.*)")
+
+
+@pytest.fixture
+def stream() -> Iterator[io.StringIO]:
+    """Return where the log goes; what was configured before is back afterwards."""
+    root, asyncio_logger = logging.getLogger(), logging.getLogger("asyncio")
+    before = list(root.handlers), root.level, asyncio_logger.level
+    made = io.StringIO()
+    configure("debug", made)
+    yield made
+    root.handlers[:] = before[0]
+    root.setLevel(before[1])
+    asyncio_logger.setLevel(before[2])
+
+
+def columns(text: str) -> list[tuple[str, ...]]:
+    """Return level, session, request, logger and message of each line; all must be whole."""
+    found = [LINE.fullmatch(line) for line in text.splitlines()]
+    assert all(found), text
+    return [match.groups() for match in found if match is not None]
+
+
+def test_outside_of_a_request_ids_are_dashes(stream: io.StringIO) -> None:
+    """A line of the start has no session and no request."""
+    logger.info("started with %d", 3)
+    assert columns(stream.getvalue()) == [("INFO", "-", "-", "test.applog", "started with 3")]
+
+
+async def test_ids_follow_tasks_and_threads(stream: io.StringIO) -> None:
+    """What a request starts logs under its ids, however the tasks interleave."""
+
+    async def serve(name: str) -> None:
+        session_id.set(f"s{name}")
+        request_id.set(f"r{name}")
+        logger.info("here")
+        await asyncio.sleep(0)
+        await asyncio.to_thread(logger.info, "thread")
+        await asyncio.create_task(asyncio.to_thread(logger.info, "task"))
+
+    await asyncio.gather(*(serve(name) for name in "abc"))
+    logger.info("after")
+    lines = columns(stream.getvalue())
+    assert lines[-1][1:3] == ("-", "-")
+    by_ids = sorted((session, request, message) for _, session, request, _, message in lines[:-1])
+    assert by_ids == sorted(
+        (f"s{name}", f"r{name}", message)
+        for name in "abc"
+        for message in ("here", "thread", "task")
+    )
+
+
+def test_extra_is_preferred_to_the_context(stream: io.StringIO) -> None:
+    """Who knows the ids better says so; one of them alone is enough."""
+    token = session_id.set("context")
+    try:
+        logger.warning("x", extra={"session_id": "s1", "request_id": "r1"})
+        logger.warning("y", extra={"request_id": "r2"})
+    finally:
+        session_id.reset(token)
+    assert [line[1:3] for line in columns(stream.getvalue())] == [("s1", "r1"), ("context", "r2")]
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("a\nb", r"a\nb"),
+        ("a\r\nb", r"a\r\nb"),
+        ("\x1b[31mred", r"\x1b[31mred"),
+        ("\x00\x7f\x9b", r"\x00\x7f\x9b"),
+        ("\u2028\u2029\x85", r"\u2028\u2029\x85"),
+        ("\u202egnp", r"\u202egnp"),
+        ("\ud800", r"\ud800"),
+        ("tab\there", r"tab\there"),
+        ("café 日本", "café 日本"),
+        ("100%", "100%"),
+    ],
+)
+def test_a_message_stays_one_line(stream: io.StringIO, message: str, shown: str) -> None:
+    """Control characters stand as their escapes; no text of a client forges a line."""
+    logger.info("%s", message)
+    logger.info(message)
+    assert [line[4] for line in columns(stream.getvalue())] == [shown, shown]
+
+
+def test_the_record_itself_is_not_changed() -> None:
+    """Another handler of the application sees the message as it was meant."""
+    record = logging.LogRecord("n", logging.INFO, "f", 1, "a\n%s", ("b",), None)
+    IdFilter().filter(record)
+    assert LineFormatter().format(record).endswith(r" n a\nb")
+    assert logging.Formatter().format(record) == "a\nb"
+
+
+def test_a_traceback_follows_its_line(stream: io.StringIO) -> None:
+    """An exception is told whole, below the line with the ids."""
+    try:
+        raise ZeroDivisionError("by zero")
+    except ZeroDivisionError:
+        logger.exception("failed")
+    first, *rest = stream.getvalue().splitlines()
+    assert columns(first) == [("ERROR", "-", "-", "test.applog", "failed")]
+    assert rest[0] == "    Traceback (most recent call last):"
+    assert rest[-1] == "    ZeroDivisionError: by zero"
+
+
+def test_the_text_of_an_exception_forges_no_line(stream: io.StringIO) -> None:
+    """A client's bytes in an exception's text cannot look like a line of the log."""
+    forged = "[13:31:59.123 INFO] [s r] h2log all is well"
+    try:
+        raise ValueError(f"bad name 'x\n{forged}'")
+    except ValueError:
+        logger.exception("failed")
+    assert [line for line in stream.getvalue().splitlines() if LINE.fullmatch(line)] == [
+        stream.getvalue().splitlines()[0]
+    ]
+
+
+def test_configured_again_it_replaces_itself(stream: io.StringIO) -> None:
+    """One line for one message, at the last level, on the last stream; others' handlers stay."""
+    other = io.StringIO()
+    theirs = logging.StreamHandler(other)
+    logging.getLogger().addHandler(theirs)
+    last = io.StringIO()
+    configure("info", last)
+    configure("warning", last)
+    logger.warning("once")
+    logger.info("not at all")
+    assert [line[4] for line in columns(last.getvalue())] == ["once"]
+    assert stream.getvalue() == ""
+    assert other.getvalue() == "once\n"
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_each_level_lets_its_own_pass(stream: io.StringIO, level: str) -> None:
+    """That level and those above; asyncio's own talk begins at info."""
+    configure(level, stream)
+    for name in LEVELS:
+        logger.log(getattr(logging, name.upper()), name)
+    logging.getLogger("asyncio").debug("selector")
+    shown = [line[4] for line in columns(stream.getvalue())]
+    assert shown == list(LEVELS[LEVELS.index(level) :])
+
+
+def test_the_default_is_standard_error(
+    stream: io.StringIO, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Standard output is for the address and, if asked for, the access log."""
+    configure("info")
+    logger.info("hello")
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.endswith("hello\n")
+    assert sys.stderr is not None
