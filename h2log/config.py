@@ -46,6 +46,15 @@ class TlsSettings(_Section, frozen=True):
     key: str = "certs/localhost-key.pem"
 
 
+class BudgetSettings(_Section, frozen=True):
+    """One budget of `[limits.budgets]`: a token bucket."""
+
+    burst: Count
+    """Frames at once."""
+    rate: Annotated[float, msgspec.Meta(ge=0)]
+    """Frames a second after that."""
+
+
 class Limits(_Section, frozen=True):
     """`[limits]`: everything that a peer can make grow, or can make us wait for.
 
@@ -55,7 +64,9 @@ class Limits(_Section, frozen=True):
     max_streams: Count = 100
     """Concurrent requests of one connection; RFC 9113 section 6.5.2 advises no less than 100."""
     max_connections: Count = 10_000
-    """Open connections; further ones wait in the kernel's backlog."""
+    """Open connections; further ones are closed at once, and counted."""
+    max_connections_per_address: Count = 5_000
+    """The same for one client address; half of all, so that no address has them all."""
     max_header_bytes: Annotated[int, msgspec.Meta(ge=1024)] = 32_768
     """A request's fields, name + value + 32 each (RFC 9113 section 10.5.1); nginx 32 KiB."""
     max_header_fields: Count = 100
@@ -82,6 +93,13 @@ class Limits(_Section, frozen=True):
     """Of a connection without an open request (nginx keepalive_timeout 75)."""
     stall_timeout: Seconds = 60.0
     """Of a connection with output that its peer does not take (nginx send_timeout 60)."""
+    min_rate: Bytes = 100
+    """Bytes a second, over `stall_timeout`, that a peer must take of what waits for it, and over
+    `body_timeout` send of what a handler waits for (Apache MinRate 500; 2G networks have 1,000)."""
+    extended_connect: bool = False
+    """Accept CONNECT with `:protocol` (RFC 8441), as WebSocket over HTTP/2 needs."""
+    budgets: dict[str, BudgetSettings] = {}
+    """What a connection may spend on frames that cost us more than it; see `http2/budget.py`."""
     static_cache: Bytes = 64 * 1024 * 1024
     """Memory for the content of small static files."""
 

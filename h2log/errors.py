@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 from h2.errors import ErrorCodes
 
-__all__ = ["H2logError", "HTTPError", "SessionError", "StreamError", "UsageError"]
+__all__ = ["H2logError", "HTTPError", "MalformedError", "SessionError", "StreamError", "UsageError"]
 
 
 class H2logError(Exception):
@@ -45,6 +45,13 @@ class StreamError(H2logError):
         self.stream_id = stream_id
         self.code = code
         self.detail = detail
+
+
+class MalformedError(StreamError):
+    """A request that is no well-formed HTTP message (RFC 9113 section 8.1.1): PROTOCOL_ERROR."""
+
+    def __init__(self, stream_id: int, detail: str) -> None:
+        super().__init__(stream_id, ErrorCodes.PROTOCOL_ERROR, detail)
 
 
 class HTTPError(H2logError):

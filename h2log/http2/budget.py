@@ -90,11 +90,13 @@ BUDGETS: Final[dict[str, Budget]] = {
     # PRIORITY and PRIORITY_UPDATE (CVE-2019-9513): Firefox sends five at the start, and browsers
     # one when a resource becomes more or less urgent; up to one for each stream.
     "priority": Budget(1000, 100),
-    # WINDOW_UPDATE: two for each DATA frame that we sent are free (see `Sending.sent_frames`); this
-    # is for those beyond, such as a client that opens every stream's window wide at its start.
+    # WINDOW_UPDATE: two for each request, and for each 16 KiB that we sent, are free; this is for
+    # those beyond, such as a client that opens every stream's window wide at its start.
     "window_update": Budget(1000, 100),
     # DATA without content that does not end its stream (CVE-2019-9518).
     "empty_data": Budget(100, 10),
+    # Frames of streams that are over: they may have been on their way, but not for ever.
+    "stray_frame": Budget(1000, 100),
     # Frames of unknown types are ignored by the rules, but reading them is work; Chromium sends
     # one greasing frame now and then.
     "unknown_frame": Budget(100, 10),

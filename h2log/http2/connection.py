@@ -6,6 +6,8 @@ argument: seconds of a monotonic clock, the same one for `receive` and `tick`.
 
 from __future__ import annotations
 
+import re
+
 from h2.errors import ErrorCodes
 
 from h2log.errors import SessionError, StreamError
@@ -36,6 +38,8 @@ __all__ = ["DRAIN_GRACE", "Connection"]
 # Flags that decide how a HEADERS frame is laid out; these two alone need no unpacking.
 _LAYOUT = END_STREAM | END_HEADERS | PADDED | PRIORITY_FLAG
 _WHOLE_REQUEST = END_STREAM | END_HEADERS
+
+_HTTP1_REQUEST = re.compile(rb"[A-Z]{3,16} [!-~]+ HTTP/1\.").match
 
 DRAIN_GRACE = 1.0
 """Seconds to wait for that acknowledgement (nghttpx 2, Envoy's drain 5; a round trip is less)."""
@@ -88,7 +92,10 @@ class Connection(Reading):
         """Match what has come against the preface; return where frames begin."""
         seen = data[: len(self._preface)]
         if not self._preface.startswith(seen):
-            raise SessionError(ErrorCodes.PROTOCOL_ERROR, "the connection preface is not HTTP/2's")
+            text = "the connection preface is not HTTP/2's"
+            if _HTTP1_REQUEST(data):
+                text = "an HTTP/1 request on an HTTP/2 connection"
+            raise SessionError(ErrorCodes.PROTOCOL_ERROR, text)
         self._preface = self._preface[len(seen) :]
         return len(seen)
 

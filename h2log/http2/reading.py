@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from h2.errors import ErrorCodes
 
-from h2log.errors import SessionError, StreamError
+from h2log.errors import MalformedError, SessionError, StreamError
 from h2log.http2 import frames
 from h2log.http2.budget import (
     MAX_PRIORITY_VALUE,
@@ -71,6 +71,8 @@ class Reading(Requests):
             self._credit(size)
             if flags & END_STREAM:
                 self._lingering.pop(stream_id, None)
+            if not size:
+                self._purse.spend("stray_frame", self.now)
             return
         if flags & PADDED:
             data = self._unpad(payload)
@@ -84,14 +86,18 @@ class Reading(Requests):
             raise StreamError(stream_id, ErrorCodes.FLOW_CONTROL_ERROR, "DATA beyond the window")
         stream.received += len(data)
         if stream.expected is not None and stream.received > stream.expected:
-            raise StreamError(stream_id, ErrorCodes.PROTOCOL_ERROR, "more than content-length")
+            raise MalformedError(stream_id, "more than content-length")
         if size > len(data):
             self.consumed(stream, size - len(data))
         if data:
             self._events.on_data(stream, data)
         elif not flags & END_STREAM:
             self._purse.spend("empty_data", self.now)
-        if flags & END_STREAM and not stream.closed:
+        if not flags & END_STREAM:
+            return
+        if stream.closed:  # it was answered in `on_data`
+            self._lingering.pop(stream_id, None)
+        else:
             self._remote_end(stream)
 
     def _read_priority(self, flags: int, stream_id: int, payload: bytes) -> None:
@@ -153,7 +159,9 @@ class Reading(Requests):
         if flags & ACK:
             if payload:
                 raise SessionError(ErrorCodes.FRAME_SIZE_ERROR, "a SETTINGS ACK with values")
-            if not self._settings_acked:
+            if self._settings_acked:
+                self._purse.spend("settings", self.now)
+            else:
                 self._settings_acked = True
                 self._shrink_receive_windows()
             return
@@ -200,8 +208,8 @@ class Reading(Requests):
             raise SessionError(ErrorCodes.PROTOCOL_ERROR, f"PING on stream {stream_id}")
         if len(payload) != 8:
             raise SessionError(ErrorCodes.FRAME_SIZE_ERROR, "PING is not 8 bytes")
+        self._purse.spend("ping", self.now)
         if not flags & ACK:
-            self._purse.spend("ping", self.now)
             self._emit_control(frames.frame(frames.PING, ACK, 0, payload))
         elif payload == DRAIN_PING and self._going_since is not None:
             self._go()
@@ -211,6 +219,7 @@ class Reading(Requests):
             raise SessionError(ErrorCodes.PROTOCOL_ERROR, f"GOAWAY on stream {stream_id}")
         if len(payload) < 8:
             raise SessionError(ErrorCodes.FRAME_SIZE_ERROR, "GOAWAY is shorter than 8 bytes")
+        self._purse.spend("settings", self.now)
         self._peer_going = True
 
     def _read_window_update(self, flags: int, stream_id: int, payload: bytes) -> None:
@@ -257,7 +266,7 @@ class Reading(Requests):
         if stream is not None:
             self._emit_reset(error.stream_id, error.code)
             self._close(stream)
-            malformed = error.code == ErrorCodes.PROTOCOL_ERROR
+            malformed = isinstance(error, MalformedError)
             cause = Cause.MALFORMED if malformed else Cause.STREAM_ERROR
             self._events.on_reset(stream, cause, error.code)
         self._purse.spend("server_reset", self.now)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from h2.errors import ErrorCodes
 
-from h2log.errors import SessionError, StreamError
+from h2log.errors import MalformedError, SessionError, StreamError
 from h2log.http2 import frames
 from h2log.http2.budget import (
     MAX_BLOCK_BYTES,
@@ -133,7 +133,7 @@ class Requests(Sending):
     def _remote_end(self, stream: Stream) -> None:
         """The peer's half has ended."""
         if stream.expected is not None and stream.received != stream.expected:
-            raise StreamError(stream.id, ErrorCodes.PROTOCOL_ERROR, "less than content-length")
+            raise MalformedError(stream.id, "less than content-length")
         stream.remote_ended = True
         self._events.on_end(stream)
 
@@ -201,16 +201,19 @@ class Requests(Sending):
             self._forget()
         stream = self.streams.get(stream_id)
         if stream is None:
+            if ended:
+                self._lingering.pop(stream_id, None)
+            self._purse.spend("stray_frame", self.now)
             return
         if stream.remote_ended:
             raise StreamError(stream_id, ErrorCodes.STREAM_CLOSED, "HEADERS after END_STREAM")
         if not ended:
-            raise StreamError(stream_id, ErrorCodes.PROTOCOL_ERROR, "trailers without END_STREAM")
+            raise MalformedError(stream_id, "trailers without END_STREAM")
         if self._self_dependent:
             raise StreamError(stream_id, ErrorCodes.PROTOCOL_ERROR, "a stream depends on itself")
         fault = "trailers too large" if self._decoder.too_large else trailer_fault(fields)
         if fault is not None:
-            raise StreamError(stream_id, ErrorCodes.PROTOCOL_ERROR, fault)
+            raise MalformedError(stream_id, fault)
         stream.trailer_fields = tuple(fields)
         self._remote_end(stream)
 

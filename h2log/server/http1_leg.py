@@ -147,6 +147,7 @@ class Http1Leg(asyncio.BufferedProtocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Whatever was open has lost its peer."""
         self._shared.left(self)
+        self._shared.gone(self._session)
         self._closed = True
         if self._hanging_up is not None:
             self._hanging_up.cancel()

@@ -19,8 +19,8 @@ from h2log.app.conditional import CONDITIONS
 from h2log.app.request import Request
 from h2log.app.response import Response, error_response
 from h2log.clock import monotonic, wall
-from h2log.errors import HTTPError
-from h2log.http2.budget import OUTPUT_LIMIT
+from h2log.errors import HTTPError, UsageError
+from h2log.http2.budget import BUDGETS, OUTPUT_LIMIT, Budget
 from h2log.http2.connection import Connection
 from h2log.http2.events import Cause
 from h2log.http2.head import RequestHead
@@ -62,10 +62,16 @@ _OUTCOMES: Final = {
 
 
 def engine_limits(shared: Shared) -> EngineLimits:
-    """Return the engine's part of the limits."""
+    """Return the engine's part of the limits. Raises UsageError for a budget that is none."""
     limits = shared.limits
-    names = [name for name in EngineLimits._fields if hasattr(limits, name)]
-    return EngineLimits(**{name: getattr(limits, name) for name in names})
+    budgets = dict(BUDGETS)
+    for name, budget in limits.budgets.items():
+        if name not in budgets:
+            known = ", ".join(sorted(budgets))
+            raise UsageError(f"limits.budgets.{name}: unknown budget; there are {known}")
+        budgets[name] = Budget(budget.burst, budget.rate)
+    values = {name: getattr(limits, name) for name in EngineLimits._fields if name != "budgets"}
+    return EngineLimits(**values, budgets=budgets)
 
 
 def _is_plain(head: RequestHead) -> bool:
@@ -167,6 +173,7 @@ class Http2Leg(asyncio.BufferedProtocol):
         if self._hanging_up is not None:
             self._hanging_up.cancel()
         self._shared.left(self)
+        self._shared.gone(self._session)
         if not self._conn.closing:
             self._conn.end()
         now = monotonic()

@@ -13,6 +13,7 @@ import logging
 import os
 import socket
 import ssl
+from collections import Counter
 from typing import Final, cast
 
 from h2log.access.exchange import Session
@@ -96,6 +97,8 @@ class Listener:
         self._context = context
         self._shared = shared
         self._limits = limits
+        self._refused: Counter[str] = Counter()  # connections since the last line, by limit
+        self._refusal_line: asyncio.TimerHandle | None = None
         self._resume: asyncio.TimerHandle | None = None
         self.pending: set[asyncio.Task[None]] = set()
         """Connections whose protocol is not known yet."""
@@ -117,6 +120,9 @@ class Listener:
         """Take what the kernel holds for us, accept no more, and close the sockets."""
         if self._resume is not None:
             self._resume.cancel()
+        if self._refusal_line is not None:
+            self._refusal_line.cancel()
+            self._tell_refused()
         loop = asyncio.get_running_loop()
         for listener in self._sockets:
             loop.remove_reader(listener.fileno())
@@ -128,12 +134,7 @@ class Listener:
 
     def _accept(self, listener: socket.socket) -> bool:
         """Accept a turn's worth; return whether there may be more."""
-        limit = self._shared.limits.max_connections
         for _ in range(_ACCEPTS_A_TURN):
-            if len(self._shared.legs) + len(self.pending) >= limit:
-                _logger.warning("%d connections are open: others wait", limit)
-                self._suspend(_PAUSE)
-                return False
             try:
                 sock, address = listener.accept()
             except (BlockingIOError, InterruptedError):
@@ -146,12 +147,42 @@ class Listener:
                 _logger.warning("cannot accept: %s; trying again in %g s", error.strerror, _PAUSE)
                 self._suspend(_PAUSE)
                 return False
+            if self._crowded(str(address[0])):
+                sock.close()
+                continue
             sock.setblocking(False)
             session = Session(new_id(), str(address[0]), address[1], wall(), self._shared.sink)
+            self._shared.clients[session.client] += 1
             task = asyncio.get_running_loop().create_task(self._connect(sock, session))
             self.pending.add(task)
             task.add_done_callback(self._connected)
         return True
+
+    def _crowded(self, client: str) -> bool:
+        """Say whether there is no room for another connection; count those that are refused."""
+        limits = self._shared.limits
+        clients = self._shared.clients
+        if clients.total() >= limits.max_connections:
+            self._refuse(f"limits.max_connections = {limits.max_connections}")
+        elif clients[client] >= limits.max_connections_per_address:
+            most = limits.max_connections_per_address
+            self._refuse(f"limits.max_connections_per_address = {most}, by {client}")
+        else:
+            return False
+        return True
+
+    def _refuse(self, limit: str) -> None:
+        """Count a refused connection; a line tells the number once a second, not for each."""
+        self._refused[limit] += 1
+        if self._refusal_line is None:
+            loop = asyncio.get_running_loop()
+            self._refusal_line = loop.call_later(1.0, self._tell_refused)
+
+    def _tell_refused(self) -> None:
+        self._refusal_line = None
+        for limit, count in self._refused.items():
+            _logger.warning("refused %d connections: %s", count, limit)
+        self._refused.clear()
 
     def _connected(self, task: asyncio.Task[None]) -> None:
         self.pending.discard(task)
@@ -179,11 +210,13 @@ class Listener:
                     ssl_shutdown_timeout=5.0,
                 )
         except (OSError, ssl.SSLError, TimeoutError) as error:
+            self._shared.gone(session)
             _logger.info(
                 "TLS handshake with %s failed: %s", session.client, _reason(error), extra=extra
             )
             sock.close()
         except asyncio.CancelledError:
+            self._shared.gone(session)
             sock.close()
             raise
 
@@ -249,6 +282,7 @@ class _Cleartext(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._listener._shared.left(self)
+        self._listener._shared.gone(self._session)
 
     def drain(self) -> None:
         self._close()

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from h2log.access.exchange import Sink
+from h2log.access.exchange import Session, Sink
 from h2log.clock import DateCache
 from h2log.config import Limits
 from h2log.server.dispatch import Dispatcher
@@ -47,6 +48,15 @@ class Shared:
     draining: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set whenever a connection has ended."""
+
+    clients: Counter[str] = field(default_factory=Counter)
+    """Open connections by client address, also those whose protocol is not known yet."""
+
+    def gone(self, session: Session) -> None:
+        """A connection's socket is closed: call it once for each that was accepted."""
+        self.clients[session.client] -= 1
+        if not self.clients[session.client]:
+            del self.clients[session.client]
 
     def left(self, leg: Leg) -> None:
         """A connection has ended."""

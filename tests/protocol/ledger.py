@@ -48,6 +48,7 @@ class Answer:
     ended: bool = False
     reset: int | None = None
     cancelled: bool = False  # we sent RST_STREAM
+    finished: bool = False  # we sent END_STREAM
 
     @property
     def status(self) -> bytes | None:
@@ -97,9 +98,13 @@ class Ledger:
 
     def _note(self, frame: Frame) -> None:
         stream_id = frame.stream_id
+        if isinstance(frame, DataFrame) and frame.end and stream_id in self.answers:
+            self.answers[stream_id].finished = True
         match frame:
             case HeadersFrame() | ContinuationFrame() if stream_id & 1:
-                self.answers.setdefault(stream_id, Answer(self.initial_window))
+                answer = self.answers.setdefault(stream_id, Answer(self.initial_window))
+                if isinstance(frame, HeadersFrame) and frame.end:
+                    answer.finished = True
             case DataFrame():
                 self.receive_window -= frame.size
             case RstStreamFrame() if frame.size == 4 and stream_id in self.answers:
@@ -135,6 +140,7 @@ class Ledger:
                 assert frame.size == 4
                 answer = self._answer(frame)
                 assert answer.reset is None, f"stream {frame.stream_id} was reset twice"
+                assert not (answer.ended and answer.finished), f"{frame} is on a closed stream"
                 answer.reset = frame.code
             case WindowUpdateFrame():
                 assert frame.size == 4 and frame.increment > 0

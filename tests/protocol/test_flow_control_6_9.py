@@ -187,8 +187,7 @@ class TestSending:
             peer.answer(number)
             peer.send(rst_stream(number))
         assert peer.conn.queued == 0 and not peer.conn.streams
-        assert len(peer.conn._ready) == 0
-        assert not peer.conn.pending
+        assert not peer.conn._ready
         peer.send(window_update(0, 100))
         peer.goes_on()
 
@@ -199,7 +198,7 @@ class TestReceiving:
     LIMITS = EngineLimits(stream_window=80_000, connection_window=200_000)
 
     def test_rfc9113_6_9_unread_content_opens_no_window(self) -> None:
-        """What the application has not read is not given back; when it is read, both windows are."""
+        """What the application has not read is not given back; once it is read, it is."""
         peer = with_sibling(limits=self.LIMITS)
         peer.app.eat = False
         out = [frame for _ in range(5) for frame in peer.send(data(1, bytes(16_000)))]

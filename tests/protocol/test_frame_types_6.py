@@ -106,7 +106,7 @@ class TestPriority:
         peer.ask(3)
         peer.answer(3)
         peer.ask(5)
-        assert peer.send(priority(stream_id, depends_on=1), priority(stream_id, 2**31 | 9)) == []
+        assert peer.send(priority(stream_id, 11), priority(stream_id, 2**31 | 9)) == []
         assert peer.conn.last_stream_id == 5 and set(peer.conn.streams) == {1, 5}
         peer.goes_on()
 

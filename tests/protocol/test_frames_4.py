@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from h2.errors import ErrorCodes
 
+from h2log.http2.budget import MAX_REMEMBERED_BLOCK, MAX_REMEMBERED_HEADS
 from h2log.http2.settings import EngineLimits
 from tests.protocol.frames import (
     CONTINUATION,
@@ -32,6 +33,7 @@ from tests.protocol.frames import (
     raw,
     rst_stream,
     settings,
+    string,
     window_update,
 )
 from tests.protocol.wire import GET, POST, Peer, with_sibling
@@ -112,7 +114,7 @@ class TestPreface:
 class TestFrameFormat:
     """Sections 4.1 and 5.5."""
 
-    @pytest.mark.parametrize("kind", [0x0A, 0x0B, 0x10, 0x7F, 0xFF])
+    @pytest.mark.parametrize("kind", [0x0A, 0x0B, 0x1F, 0x7F, 0xFF])
     @pytest.mark.parametrize("stream_id", [0, 1, 99])
     def test_rfc9113_4_1_unknown_type_is_ignored(self, kind: int, stream_id: int) -> None:
         """Frames of unknown types are ignored and discarded, on any stream."""
@@ -340,6 +342,16 @@ class TestHeaderBlocks:
         assert [number for number, *_ in peer.app.refused] == []
         assert peer.app.requests[3].too_large
         peer.goes_on()
+
+    @pytest.mark.parametrize("size", [10, 300, 8000])
+    def test_rfc9113_10_5_remembered_blocks_are_bounded(self, size: int) -> None:
+        """What is remembered of requests that differ in their path is bounded, also in bytes."""
+        peer = Peer("prepared")
+        for number in range(1, 401, 2):
+            path = b"/%d" % number + b"x" * (size if number > 1 else 0)
+            peer.send(headers(number, plain(GET[:3]) + b"\x04" + string(path)))
+            assert peer.app.requests[number].path.encode() == path
+        assert sum(map(len, peer.conn._heads)) <= MAX_REMEMBERED_HEADS * MAX_REMEMBERED_BLOCK
 
     def test_rfc9113_10_5_too_many_fields(self) -> None:
         """The number of fields is bounded too."""

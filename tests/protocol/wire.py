@@ -42,7 +42,7 @@ GET: Fields = [
 POST: Fields = [(b":method", b"POST"), *GET[1:]]
 CONTENT = b"hello"
 OK = b"\x88"  # `:status: 200` by its index in the static table
-_TAIL = literal(b"x-tail", b"1")
+TAIL = literal(b"x-tail", b"1")
 
 
 @dataclass
@@ -73,13 +73,13 @@ class App:
     def bind(self, conn: Connection) -> None:
         """Say what connection this is the upper layer of."""
         self.conn = conn
-        self.response = Prepared(OK, len(_TAIL), self.content)
+        self.response = Prepared(OK, len(TAIL), self.content)
 
     def on_request(self, stream_id: int, head: RequestHead, ended: bool) -> None:
         assert stream_id not in self.requests, "a request is delivered once"
         self.requests[stream_id] = head
         if self.mode == "prepared" and ended:
-            if self.conn.send_prepared(stream_id, self.response, _TAIL):
+            if self.conn.send_prepared(stream_id, self.response, TAIL):
                 self.prepared.append(stream_id)
                 return
         stream = self.streams[stream_id] = self.conn.open_stream(stream_id)
