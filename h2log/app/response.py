@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterable, Iterable, Mapping
-from typing import Any, Final, NamedTuple, Protocol
+from io import FileIO
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from h2log.errors import HTTPError, reason_phrase
 
-__all__ = ["FileContent", "OpenFile", "Response", "error_response"]
+__all__ = ["FileContent", "Response", "error_response"]
 
 _NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _BAD_IN_VALUE: Final = re.compile(r"[^\t\x20-\x7e\x80-\xff]").search
@@ -18,23 +19,10 @@ NO_CONTENT_STATUS: Final = frozenset((204, 304))
 """Final responses that never have content (RFC 9110 sections 15.3.5 and 15.4.5)."""
 
 
-class OpenFile(Protocol):
-    """A file that is open for asynchronous reading, as aiofiles makes them."""
-
-    async def read(self, size: int = -1, /) -> bytes:
-        """Return up to `size` bytes, b"" at the end."""
-
-    async def seek(self, offset: int, /) -> int:
-        """Move to `offset`."""
-
-    async def close(self) -> None:
-        """Close it."""
-
-
 class FileContent(NamedTuple):
-    """`length` bytes of an open file from `offset` on; who sends it closes it."""
+    """`length` bytes of an open, unbuffered file from `offset` on; who sends it closes it."""
 
-    file: OpenFile
+    file: FileIO
     offset: int
     length: int
 

@@ -15,15 +15,14 @@ from collections import OrderedDict
 from collections.abc import Awaitable
 from io import FileIO
 from mimetypes import MimeTypes
-from typing import Final, cast
+from typing import Final
 from urllib.parse import quote, unquote_to_bytes
 
 import aiofiles.os
-import aiofiles.threadpool
 
 from h2log.app.conditional import UNSATISFIABLE, precondition, select_range
 from h2log.app.request import Request
-from h2log.app.response import FileContent, OpenFile, Response
+from h2log.app.response import FileContent, Response
 from h2log.clock import http_date, wall
 from h2log.errors import HTTPError
 
@@ -140,11 +139,11 @@ class _Found:
         self.content = content
         self._descriptor = descriptor
 
-    def adopt(self) -> OpenFile:
-        """Return the open file, for reading without blocking; whoever has it closes it."""
+    def adopt(self) -> FileIO:
+        """Return the open file; whoever has it closes it."""
         file = FileIO(self._descriptor, "rb")
         self._descriptor = -1
-        return cast(OpenFile, aiofiles.threadpool.wrap(file))
+        return file
 
     def __del__(self) -> None:
         # Found in a thread for a request that was cancelled meanwhile: nobody else will close it.
@@ -253,12 +252,12 @@ class StaticFolder:
         try:
             special = self._special(request, found.version, whole)
         except HTTPError:
-            await file.close()
+            file.close()
             raise
         if special is None:
             return whole
         if isinstance(special, Response):
-            await file.close()
+            file.close()
             return special
         first, last = special
         content = FileContent(file, first, last - first + 1)

@@ -11,7 +11,10 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
+from io import FileIO
 from typing import Any, Protocol
+
+import aiofiles.threadpool
 
 from h2log.access.exchange import Exchange, Outcome
 from h2log.app.application import App
@@ -179,10 +182,7 @@ class Dispatcher:
     async def _send(self, response: Response, exchange: Exchange, reply: Reply) -> None:
         body = response.body
         if isinstance(body, FileContent):
-            try:
-                await self._send_file(response, body, exchange, reply)
-            finally:
-                await body.file.close()
+            await self._send_file(response, body, exchange, reply)
             return
         assert isinstance(body, AsyncIterable)
         if reply.closed:
@@ -213,26 +213,43 @@ class Dispatcher:
     async def _send_file(
         self, response: Response, content: FileContent, exchange: Exchange, reply: Reply
     ) -> None:
-        bare = _bare(exchange, response) or not content.length
-        if reply.closed:
-            return
-        reply.start(response, end=bare)
-        if bare:
-            return
-        if content.offset:
-            await content.file.seek(content.offset)
-        left = content.length
-        while left and not reply.closed:
-            size = await reply.room(min(left, FILE_CHUNK))
-            if not size:
+        """Send a part of a file, reading the next piece while the last one goes out."""
+        reading: asyncio.Future[bytes] | None = None
+        try:
+            bare = _bare(exchange, response) or not content.length
+            if reply.closed:
                 return
-            piece = await content.file.read(size)
-            if not piece:
-                raise OSError("the file became shorter while it was sent")
-            left -= len(piece)
-            reply.write(piece, end=not left)
-            if len(piece) < size:
-                reply.give_back(size - len(piece))
+            reply.start(response, end=bare)
+            if bare:
+                return
+            if content.offset:
+                content.file.seek(content.offset)
+            file = aiofiles.threadpool.wrap(content.file)
+            left = content.length
+            while left and not reply.closed:
+                size = await reply.room(min(left, FILE_CHUNK))
+                if not size:
+                    return
+                reading = asyncio.ensure_future(file.read(size))
+                piece = await asyncio.shield(reading)
+                if not piece:
+                    raise OSError("the file became shorter while it was sent")
+                left -= len(piece)
+                reply.write(piece, end=not left)
+                if len(piece) < size:
+                    reply.give_back(size - len(piece))
+        finally:
+            if reading is not None and not reading.done():
+                # A thread is reading: closed under it, its number could be another file's by now.
+                reading.add_done_callback(lambda done: _close(content.file, done))
+            else:
+                content.file.close()
+
+
+def _close(file: FileIO, reading: asyncio.Future[bytes]) -> None:
+    file.close()
+    if not reading.cancelled():
+        reading.exception()  # nobody else will ask for it
 
 
 def _cancelled(error: BaseException) -> bool:

@@ -39,6 +39,10 @@ FLOODS: dict[str, list[Callable[[int], bytes]]] = {
     "priority": [lambda n: priority(1), lambda n: priority(99), lambda n: URGENCY],
     "window_update": [lambda n: window_update(0, 1) * (8 if n == 0 else 1)],
     "empty_data": [lambda n: data(1, b""), lambda n: data(1, b"", pad=9)],
+    "stray_frame": [
+        lambda n: (headers(3, MALFORMED) if n == 0 else b"") + data(3, b""),
+        lambda n: (headers(3, MALFORMED) if n == 0 else b"") + headers(3, plain(GET)),
+    ],
     "unknown_frame": [lambda n: raw(0x1F, 0, 0), lambda n: raw(0xFF, 0xFF, 1, b"abc")],
 }
 CASES = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from io import FileIO
 
 import pytest
 from hypothesis import given
@@ -62,16 +63,8 @@ def test_a_length_is_known_or_not() -> None:
     """Of bytes and files it is, of a stream it is not."""
     assert Response(pieces()).content_length() is None
 
-    class File:
-        async def read(self, size: int = -1, /) -> bytes:
-            return b""
-
-        async def seek(self, offset: int, /) -> int:
-            return 0
-
-        async def close(self) -> None: ...
-
-    assert Response(FileContent(File(), 10, 7)).content_length() == 7
+    with FileIO(__file__) as file:
+        assert Response(FileContent(file, 10, 7)).content_length() == 7
 
 
 def test_headers_are_pairs_or_a_mapping() -> None:

@@ -45,9 +45,9 @@ async def get(
         return error.status, dict(error.headers), b""
     if isinstance(response.body, FileContent):
         file, offset, length = response.body
-        await file.seek(offset)
-        body = await file.read(length)
-        await file.close()
+        file.seek(offset)
+        body = file.read(length) or b""
+        file.close()
     else:
         assert isinstance(response.body, bytes)
         body = response.body
