@@ -114,6 +114,8 @@ class App:
         Raises HTTPError 404, and 405 with `Allow` (RFC 9110 section 15.5.6); whatever a plain
         handler raises comes through.
         """
+        if request.method == "CONNECT" and not request.protocol:
+            raise HTTPError(501, "this server is no proxy")
         found = self._router.find(request.raw_path)
         if found is not None:
             route, params = found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Protocol
 from urllib.parse import unquote
 
@@ -28,12 +28,13 @@ class Request:
     `method`; `target` is the path with its query as the client sent it; `path` the path alone,
     percent coding undone; `scheme`; `authority` (the host); `client` is the peer's address and
     port; `session_id` and `id` are the connection's and the request's ids, as in the log; `params`
-    are the values of the route's parts.
+    are the values of the route's parts; `protocol` is that of an extended CONNECT (RFC 8441).
     """
 
     __slots__ = (
         "_content",
         "_headers",
+        "_interim",
         "_pieces",
         "_query",
         "_read",
@@ -44,6 +45,7 @@ class Request:
         "id",
         "method",
         "params",
+        "protocol",
         "raw_path",
         "scheme",
         "session_id",
@@ -62,6 +64,8 @@ class Request:
         session_id: str,
         request_id: str,
         content: Content | None,
+        interim: Callable[[int, list[tuple[str, str]]], None] | None = None,
+        protocol: str = "",
     ) -> None:
         self.method = method
         self.target = target
@@ -72,6 +76,8 @@ class Request:
         self.client = client
         self.session_id = session_id
         self.id = request_id
+        self.protocol = protocol
+        self._interim = interim
         self.params: dict[str, str] = {}
         self._content = content
         self._headers: Headers | None = None
@@ -98,6 +104,18 @@ class Request:
         if self._query is None:
             self._query = Query(self.target.partition("?")[2])
         return self._query
+
+    def early_hints(self, *links: str) -> None:
+        """Tell the client, before the response, what it will need: 103 (RFC 8297).
+
+        `links` are values of Link fields: `</style.css>; rel=preload; as=style`. Does nothing once
+        the response has begun. Raises ValueError for a value that would not be one line.
+        """
+        for link in links:
+            if not link.isprintable() or not link.isascii():
+                raise ValueError(f"invalid Link {link!r}")
+        if self._interim is not None and links:
+            self._interim(103, [("link", link) for link in links])
 
     async def stream(self) -> AsyncIterator[bytes]:
         """Yield the content in pieces, as they come. Raises as `body`.

@@ -32,6 +32,7 @@ from h2log.http2.frames import (
 )
 from h2log.http2.reading import DRAIN_PING, READERS, Reading
 from h2log.http2.settings import EngineLimits
+from h2log.http2.stream import Stream
 
 __all__ = ["DRAIN_GRACE", "Connection"]
 
@@ -222,8 +223,7 @@ class Connection(Reading):
             self.fail(late, Cause.TIMEOUT)
             return
         for stream in list(self.streams.values()):
-            waits = stream.queue or stream.waiting
-            if waits and now - stream.progress > limits.stall_timeout:
+            if (stream.queue or stream.waiting) and self._stalled(stream, now):
                 self.reset(stream, ErrorCodes.CANCEL)
                 self._events.on_reset(stream, Cause.TIMEOUT, ErrorCodes.CANCEL)
         if self._going_since is not None and now - self._going_since > DRAIN_GRACE:
@@ -234,6 +234,25 @@ class Connection(Reading):
         elif now - self._active > limits.idle_timeout:
             self._go()
         self.settle()
+
+    def _stalled(self, stream: Stream, now: float) -> bool:
+        """Say whether the peer lets a stream wait that has something to send.
+
+        It does when it opens the stream's window too little, or the connection's too little for
+        all of them; a stream that waits for its turn behind others is not stalled.
+        """
+        limits = self._limits
+        turns = stream.window > 0 and now - self._last_sent <= limits.stall_timeout
+        if turns:
+            return False
+        if now - stream.progress > limits.stall_timeout:
+            return True
+        elapsed = now - stream.measured
+        if elapsed <= limits.stall_timeout:
+            return False
+        slow = stream.taken < limits.min_rate * elapsed
+        stream.measured, stream.taken = now, 0
+        return slow
 
     def _late(self, now: float) -> SessionError | None:
         """Return the error of a peer that keeps us waiting for what it must send."""

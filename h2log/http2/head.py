@@ -5,7 +5,8 @@ The rules, in one place:
 - a field name is a lower-case token; a name that begins with a colon is a pseudo-header;
 - a value has no control character but HTAB, and neither begins nor ends with SP or HTAB;
 - pseudo-headers come first, each at most once, and only the defined ones: exactly one `:method`,
-  `:scheme` and `:path`; a CONNECT request has `:method` and `:authority` alone;
+  `:scheme` and `:path`; a CONNECT request has `:method` and `:authority` alone, or `:protocol` too
+  and then all of them (RFC 8441);
 - no connection-specific field; `te` is `trailers` or absent;
 - `content-length` is digits, and all of them agree; `host` agrees with `:authority`;
 - trailers have no pseudo-header.
@@ -66,6 +67,7 @@ class RequestHead:
         "memo",
         "method",
         "path",
+        "protocol",
         "rest",
         "scheme",
         "too_large",
@@ -76,6 +78,8 @@ class RequestHead:
         self.scheme = ""
         self.authority = ""
         self.path = ""
+        self.protocol = ""
+        """The protocol of an extended CONNECT (RFC 8441), else nothing."""
         self.fields: tuple[Field, ...] = ()
         self.content_length: int | None = None
         self.fault: str | None = None
@@ -98,6 +102,7 @@ class RequestHead:
         head.scheme = self.scheme
         head.authority = self.authority
         head.path = path.decode("latin-1")
+        head.protocol = self.protocol
         head.fields = self.fields
         head.content_length = self.content_length
         head.fault = None
@@ -141,8 +146,11 @@ def _check(field: Field) -> str | None:
     return fault
 
 
-def parse_request(fields: list[Field]) -> RequestHead:
-    """Return the head that `fields` are, with its `fault` if it is malformed."""
+def parse_request(fields: list[Field], extended_connect: bool = False) -> RequestHead:
+    """Return the head that `fields` are, with its `fault` if it is malformed.
+
+    `extended_connect` allows CONNECT with `:protocol`, and then `:scheme` and `:path` (RFC 8441).
+    """
     head = RequestHead()
     pseudo: dict[bytes, bytes] = {}
     count = 0
@@ -152,7 +160,7 @@ def parse_request(fields: list[Field]) -> RequestHead:
             break
         if name in pseudo:
             fault = fault or f"two {name.decode()}"
-        elif name not in _PSEUDO:
+        elif name not in _PSEUDO and not (extended_connect and name == b":protocol"):
             fault = fault or f"unknown pseudo-header {name[:64]!r}"
         else:
             pseudo[name] = value
@@ -161,6 +169,7 @@ def parse_request(fields: list[Field]) -> RequestHead:
     head.scheme = pseudo.get(b":scheme", b"").decode("latin-1")
     head.authority = pseudo.get(b":authority", b"").decode("latin-1")
     head.path = pseudo.get(b":path", b"").decode("latin-1")
+    head.protocol = pseudo.get(b":protocol", b"").decode("latin-1")
     regular = fields[count:]
     head.fault = (
         fault or _pseudo_fault(pseudo) or _regular_fault(head, regular, b":authority" in pseudo)
@@ -179,7 +188,13 @@ def _pseudo_fault(pseudo: dict[bytes, bytes]) -> str | None:
     if authority is not None and _BAD_IN_AUTHORITY(authority):
         # Userinfo is not allowed for http and https (section 8.3.1), hence no @.
         return "invalid :authority"
-    if method == b"CONNECT":
+    protocol = pseudo.get(b":protocol")
+    if protocol is not None:
+        if method != b"CONNECT":
+            return ":protocol without CONNECT"
+        if _METHOD(protocol) is None or not authority:
+            return "invalid :protocol" if authority else "CONNECT without :authority"
+    elif method == b"CONNECT":
         if b":scheme" in pseudo or b":path" in pseudo:
             return "CONNECT with :scheme or :path"
         return None if authority else "CONNECT without :authority"

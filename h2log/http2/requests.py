@@ -230,7 +230,7 @@ class Requests(Sending):
             head.fault = error.detail
             self._events.on_refused(stream_id, head, Cause.MALFORMED)
             raise
-        head = parse_request(fields)
+        head = parse_request(fields, self._limits.extended_connect)
         if decoder.changed:
             self._forget()
         if decoder.too_large:

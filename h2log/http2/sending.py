@@ -65,6 +65,7 @@ class Sending:
         "_events",
         "_full_stream_window",
         "_full_window",
+        "_last_sent",
         "_lingering",
         "_out",
         "_peer_initial_window",
@@ -106,6 +107,7 @@ class Sending:
         self._unread_control = 0  # bytes of control frames gathered while the peer does not read
         self._table_size = 4096
         self._shrunk_table = False
+        self._last_sent = now  # when content last went out of a queue
         self.streams: dict[int, Stream] = {}
         """The open streams by identifier."""
         self.window = DEFAULT_WINDOW
@@ -222,7 +224,9 @@ class Sending:
             return
         if data:
             if not stream.queue:
-                stream.progress = self.now  # from now on it is the peer who lets it wait
+                # From now on it is the peer who lets it wait.
+                stream.progress = stream.measured = self.now
+                stream.taken = 0
             stream.queue.append(data)
             stream.queued += len(data)
             self.queued += len(data)
@@ -261,7 +265,8 @@ class Sending:
                 data = view[:size]
             else:
                 stream.queue.popleft()
-            stream.progress = self.now
+            stream.taken += size
+            stream.progress = self._last_sent = self.now
             stream.window -= size
             self.window -= size
             stream.queued -= size

@@ -34,6 +34,7 @@ class Stream:
         "id",
         "incremental",
         "local_ended",
+        "measured",
         "parked",
         "progress",
         "queue",
@@ -42,6 +43,7 @@ class Stream:
         "received",
         "remote_ended",
         "started",
+        "taken",
         "trailer_fields",
         "trailers",
         "uncredited",
@@ -85,7 +87,11 @@ class Stream:
         self.parked = True
         """Not in the connection's round of streams that have something to send and may."""
         self.progress = now
-        """When the peer last let us send something, or when the stream was opened."""
+        """When content last went out, or began to wait for the peer."""
+        self.measured = now
+        """The start of the time that `taken` counts."""
+        self.taken = 0
+        """Bytes that went out since `measured`."""
         self.urgency = 3
         self.incremental = True
         """See `priority.Turns`; a client that says nothing gets its turns."""

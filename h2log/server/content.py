@@ -15,18 +15,22 @@ class ContentBuffer:
     """Takes pieces as they come, gives them out as they are asked for.
 
     `limit` is the most bytes that may come, `timeout` the seconds to wait for a piece.
-    `on_read` is called with the size of each piece that was read, so that the peer may send more;
-    `on_wait` before the first wait, so that a client that expects 100 (Continue) is told.
+    `min_rate` is the fewest bytes a second, over the time that a handler waited, once that is more
+    than `timeout`. `on_read` is called with the size of each piece that was read, so that the peer
+    may send more; `on_wait` before the first wait, so that a client that expects 100 (Continue) is
+    told.
     """
 
     __slots__ = (
         "_ended",
         "_limit",
+        "_min_rate",
         "_on_read",
         "_on_wait",
         "_pieces",
         "_timeout",
         "_total",
+        "_waited",
         "_waiters",
         "timed_out",
     )
@@ -35,11 +39,14 @@ class ContentBuffer:
         self,
         limit: int,
         timeout: float,
+        min_rate: int,
         on_read: Callable[[int], None],
         on_wait: Callable[[], None] | None = None,
     ) -> None:
         self._limit = limit
         self._timeout = timeout
+        self._min_rate = min_rate
+        self._waited = 0.0  # seconds that a handler waited so far
         self._on_read = on_read
         self._on_wait = on_wait
         self._pieces: deque[bytes] = deque()
@@ -88,12 +95,16 @@ class ContentBuffer:
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
         self._waiters.append(waiter)
+        began = loop.time()
         timer = loop.call_later(self._timeout, self._late)
         try:
             await waiter
         finally:
             timer.cancel()
             self._waiters.remove(waiter)
+        self._waited += loop.time() - began
+        if self._waited > self._timeout and self._total < self._min_rate * self._waited:
+            self.timed_out = True
         if self.timed_out:
             raise HTTPError(408, "the content did not come in time")
 

@@ -43,6 +43,9 @@ class Reply(Protocol):
     def start(self, response: Response, end: bool) -> None:
         """Send status and header; `end` when nothing follows."""
 
+    def interim(self, status: int, headers: list[tuple[str, str]]) -> None:
+        """Send an interim response (1xx) before the final one; nothing after that has begun."""
+
     def write(self, data: bytes, end: bool = False) -> None:
         """Send content, and the end of the response after it."""
 

@@ -21,7 +21,7 @@ from h2log.errors import HTTPError, reason_phrase
 from h2log.http2.hpack import FIELD_OVERHEAD
 from h2log.ids import new_id
 from h2log.server.content import ContentBuffer
-from h2log.server.session import Shared, hang_up
+from h2log.server.session import Shared, Stall, hang_up
 
 __all__ = ["Http1Head", "Http1Leg"]
 
@@ -105,7 +105,8 @@ class Http1Leg(asyncio.BufferedProtocol):
         self._going = False
         self._closed = False
         self._hanging_up: asyncio.TimerHandle | None = None
-        self._blocked_since: float | None = None
+        self._blocked = False  # the transport is full
+        self._stall = Stall(shared.limits)
         self._first_line = b""
         self._drain_waiters: list[asyncio.Future[None]] = []
         session.protocol = "1.1"
@@ -161,11 +162,12 @@ class Http1Leg(asyncio.BufferedProtocol):
 
     def pause_writing(self) -> None:
         """The transport is full."""
-        self._blocked_since = monotonic()
+        self._blocked = True
+        self._stall.begin(self._transport)
 
     def resume_writing(self) -> None:
         """The transport has room again."""
-        self._blocked_since = None
+        self._blocked = False
         self._wake()
 
     # The server's side
@@ -189,8 +191,8 @@ class Http1Leg(asyncio.BufferedProtocol):
         if self._closed:
             return
         limits = self._shared.limits
-        if self._blocked_since is not None:
-            if now - self._blocked_since > limits.stall_timeout:
+        if self._blocked:
+            if self._stall.is_one(now):
                 self._time_out()
         elif self._reply is None:
             if self._begun:
@@ -259,7 +261,11 @@ class Http1Leg(asyncio.BufferedProtocol):
         self._begun = False
         limits = self._shared.limits
         content = ContentBuffer(
-            limits.max_body_bytes, limits.body_timeout, self._content_read, self._continue
+            limits.max_body_bytes,
+            limits.body_timeout,
+            limits.min_rate,
+            self._content_read,
+            self._continue,
         )
         reply = self._reply = Http1Reply(self, exchange, content)
         error = self._fault(head, version)
@@ -279,6 +285,7 @@ class Http1Leg(asyncio.BufferedProtocol):
             session_id=session.id,
             request_id=exchange.id,
             content=content,
+            interim=reply.interim,
         )
         reply.task = self._shared.dispatcher.answer(request, exchange, reply)
 
@@ -359,6 +366,12 @@ class Http1Leg(asyncio.BufferedProtocol):
         if data and self._transport is not None and not self._closed:
             self._transport.write(data)
 
+    def interim(self, status: int, headers: list[tuple[str, str]]) -> None:
+        """Send an interim response."""
+        if self._session.protocol != "1.0":
+            fields = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers]
+            self._send(h11.InformationalResponse(status_code=status, headers=fields))
+
     def respond(self, reply: Http1Reply, response: Response) -> None:
         """Send status and header. Raises h11.LocalProtocolError for what cannot be sent."""
         headers = [
@@ -437,7 +450,7 @@ class Http1Leg(asyncio.BufferedProtocol):
     @property
     def full(self) -> bool:
         """The transport takes no more."""
-        return self._blocked_since is not None and not self._closed
+        return self._blocked and not self._closed
 
     async def wait_writable(self) -> None:
         """Return when the transport has room, or is gone."""
@@ -534,6 +547,11 @@ class Http1Reply:
         self.exchange.status = response.status
         if end:
             self._end()
+
+    def interim(self, status: int, headers: list[tuple[str, str]]) -> None:
+        """Send an interim response; clients of HTTP/1.0 know none (RFC 9110 section 15.2)."""
+        if not self.closed and not self.exchange.status:
+            self._leg.interim(status, headers)
 
     def write(self, data: bytes, end: bool = False) -> None:
         """Send content."""

@@ -30,7 +30,7 @@ from h2log.http2.settings import EngineLimits
 from h2log.http2.stream import Stream
 from h2log.ids import new_id
 from h2log.server.content import ContentBuffer
-from h2log.server.session import Shared, hang_up
+from h2log.server.session import Shared, Stall, hang_up
 
 __all__ = ["Http2Leg", "engine_limits"]
 
@@ -46,8 +46,6 @@ _STREAM_HIGH_WATER: Final = 64 * 1024
 _DATE_HEAD: Final = literal_name(b"date") + b"\x1d"
 _ID_HEAD: Final = literal_name(b"x-request-id") + b"\x20"
 _TAIL_SIZE: Final = len(_DATE_HEAD) + 29 + len(_ID_HEAD) + 32
-
-_CONTINUE: Final = encode([(b":status", b"100")])
 
 # Not sent in HTTP/2 (RFC 9113 section 8.2.2); the server's own fields are not the handler's.
 _DROPPED: Final = frozenset(
@@ -100,7 +98,6 @@ class Http2Leg(asyncio.BufferedProtocol):
     """One HTTP/2 connection: the engine's `Events`, and asyncio's protocol."""
 
     __slots__ = (
-        "_blocked_since",
         "_conn",
         "_date",
         "_date_tail",
@@ -115,6 +112,7 @@ class Http2Leg(asyncio.BufferedProtocol):
         "_session",
         "_shared",
         "_shutting",
+        "_stall",
         "_transport",
     )
 
@@ -129,7 +127,7 @@ class Http2Leg(asyncio.BufferedProtocol):
         self._date_tail = b""
         self._flush_due = False
         self._reading = False  # inside data_received, which flushes at its end
-        self._blocked_since = 0.0
+        self._stall = Stall(shared.limits)
         self._held = 0  # bytes of files that are being read, or wait to be sent
         self._room_waiters: deque[asyncio.Future[None]] = deque()
         self._lost = False
@@ -186,7 +184,7 @@ class Http2Leg(asyncio.BufferedProtocol):
     def pause_writing(self) -> None:
         """The transport is full."""
         self._conn.blocked = True
-        self._blocked_since = monotonic()
+        self._stall.begin(self._transport)
 
     def resume_writing(self) -> None:
         """The transport has room again."""
@@ -208,7 +206,7 @@ class Http2Leg(asyncio.BufferedProtocol):
         conn = self._conn
         if conn.closing:
             return
-        if conn.blocked and now - self._blocked_since > self._shared.limits.stall_timeout:
+        if conn.blocked and self._stall.is_one(now):
             conn.end(Cause.TIMEOUT)
             assert self._transport is not None
             self._transport.abort()
@@ -316,6 +314,7 @@ class Http2Leg(asyncio.BufferedProtocol):
             reply.content = ContentBuffer(
                 limits.max_body_bytes,
                 limits.body_timeout,
+                limits.min_rate,
                 reply.content_read,
                 reply.go_on if expects else None,
             )
@@ -330,6 +329,8 @@ class Http2Leg(asyncio.BufferedProtocol):
             session_id=session.id,
             request_id=exchange.id,
             content=reply.content,
+            interim=reply.interim,
+            protocol=head.protocol,
         )
         reply.task = self._shared.dispatcher.answer(request, exchange, reply)
 
@@ -431,12 +432,22 @@ class Http2Leg(asyncio.BufferedProtocol):
         _logger.debug(message, *args, extra={"session_id": self._session.id, "request_id": request})
 
     def _log_closed(self) -> None:
-        if _logger.isEnabledFor(logging.DEBUG):
-            error = self._conn.error
-            self.debug(
-                "closed after %d requests: %s",
+        """Tell of the connection's end; a spent budget is for the person who runs the server."""
+        error = self._conn.error
+        if error is None:
+            level = logging.DEBUG
+        elif error.code == ErrorCodes.ENHANCE_YOUR_CALM:
+            level = logging.WARNING
+        else:
+            level = logging.INFO
+        if _logger.isEnabledFor(level):
+            _logger.log(
+                level,
+                "closed the connection of %s after %d requests: %s",
+                self._session.client,
                 self._session.requests,
                 error or "by agreement",
+                extra={"session_id": self._session.id, "request_id": "-"},
             )
 
 
@@ -477,6 +488,13 @@ class Http2Reply:
         if not self._stream.closed:
             self.exchange.status = response.status
             self._conn.send_headers(self._stream, block, end)
+            self._leg.flush_soon()
+
+    def interim(self, status: int, headers: list[tuple[str, str]]) -> None:
+        """Send an interim response."""
+        if not self._stream.started:
+            fields = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers]
+            self._conn.send_interim(self._stream, encode([(b":status", b"%d" % status), *fields]))
             self._leg.flush_soon()
 
     def write(self, data: bytes, end: bool = False) -> None:
@@ -550,9 +568,7 @@ class Http2Reply:
 
     def go_on(self) -> None:
         """The handler waits for content that the client holds back (RFC 9110 section 10.1.1)."""
-        if not self._stream.started:
-            self._conn.send_interim(self._stream, _CONTINUE)
-            self._leg.flush_soon()
+        self.interim(100, [])
 
     def content_read(self, size: int) -> None:
         """The handler read some content: the peer may send as much more."""

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from h2log.access.exchange import Session, Sink
-from h2log.clock import DateCache
+from h2log.clock import DateCache, monotonic
 from h2log.config import Limits
 from h2log.server.dispatch import Dispatcher
 
-__all__ = ["Leg", "Shared", "hang_up"]
+__all__ = ["Leg", "Shared", "Stall", "hang_up"]
 
 READ_SIZE: Final = 64 * 1024
 """Bytes of one read: a few full TLS records. A new buffer of uvloop's 256 KiB for each read would
@@ -62,6 +62,34 @@ class Shared:
         """A connection has ended."""
         self.legs.discard(leg)
         self.changed.set()
+
+
+class Stall:
+    """Watches a transport that is full: does its peer read, and fast enough?"""
+
+    __slots__ = ("_left", "_limits", "_since", "_transport")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._transport: asyncio.Transport | None = None
+        self._since = 0.0
+        self._left = 0
+
+    def begin(self, transport: asyncio.Transport | None) -> None:
+        """The transport has become full."""
+        self._transport = transport
+        self._since = monotonic()
+        self._left = transport.get_write_buffer_size() if transport is not None else 0
+
+    def is_one(self, now: float) -> bool:
+        """Say whether less than `min_rate` went out over the last `stall_timeout`."""
+        elapsed = now - self._since
+        if elapsed <= self._limits.stall_timeout or self._transport is None:
+            return False
+        left = self._transport.get_write_buffer_size()
+        sent = self._left - left
+        self._since, self._left = now, left
+        return sent <= 0 or sent < self._limits.min_rate * elapsed
 
 
 def hang_up(transport: asyncio.Transport) -> asyncio.TimerHandle:

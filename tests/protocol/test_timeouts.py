@@ -167,11 +167,36 @@ class TestStall:
     def test_stream_that_moves_is_not_cancelled(self) -> None:
         """A peer that opens the window now and then is slow, which is allowed."""
         peer = self.stalled()
-        for _ in range(10):
+        for _ in range(4):
             assert peer.tick(50) == []
-            assert any(isinstance(f, DataFrame) for f in peer.send(window_update(3, 100)))
+            assert any(isinstance(f, DataFrame) for f in peer.send(window_update(3, 6000)))
         peer.send(window_update(3, 10**6))
         assert peer.got(3).complete
+
+    def test_stream_that_trickles_is_cancelled(self) -> None:
+        """A peer that takes less than the rate, however regularly, is as one that takes nothing."""
+        peer = self.stalled()
+        out = []
+        for _ in range(10):
+            out = peer.tick(20)
+            if out:
+                break
+            peer.send(window_update(3, 100))
+        peer.is_stream_error(out, 3, ErrorCodes.CANCEL)
+
+    def test_stream_that_waits_for_its_turn_is_not_stalled(self) -> None:
+        """Behind another that takes all of the connection's window, a stream may wait for long."""
+        peer = with_sibling(limits=self.LIMITS)
+        peer.ask(3, [*GET, (b"priority", b"u=1")])
+        peer.ask(5, [*GET, (b"priority", b"u=5")])
+        peer.send(window_update(3, 10**6))
+        peer.answer(3, bytes(200_000))
+        peer.answer(5, b"later")
+        for _ in range(10):
+            assert peer.tick(20) == []
+            peer.send(window_update(0, 10_000))
+        peer.send(window_update(0, 10**6))
+        assert peer.got(3).complete and peer.got(5).complete
 
     def test_stream_that_waits_for_the_connections_window(self) -> None:
         """A spent connection window stalls a stream as its own does."""
