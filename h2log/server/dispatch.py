@@ -28,9 +28,9 @@ __all__ = ["FILE_CHUNK", "Dispatcher", "Reply", "spawn"]
 
 _logger = logging.getLogger("h2log.app")
 
-FILE_CHUNK = 256 * 1024
+FILE_CHUNK = 240 * 1024
 """Bytes of a large file that are read at a time: a thread's round trip costs as much as copying
-this many."""
+this many; below the size from which the allocator maps memory anew (see `process`)."""
 
 
 class Reply(Protocol):

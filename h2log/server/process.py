@@ -25,7 +25,9 @@ __all__ = ["serve_process"]
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _KEPT_BYTES = 16 * 1024 * 1024
-_MAPPED_FROM = 1024 * 1024
+# uvloop's read buffer of each TLS connection is of this size: mapped, it takes only the pages that
+# were ever used, a few of its 64. What we allocate again and again stays below (`FILE_CHUNK`).
+_MAPPED_FROM = 256 * 1024
 
 
 def serve_process(app: App, settings: Settings, announce: Callable[[str], None]) -> None:
@@ -42,7 +44,7 @@ def serve_process(app: App, settings: Settings, announce: Callable[[str], None])
     # at the few objects of each request as often as its default of 700 would have it.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    gc.set_threshold(5_000, 20, 20)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         if runner.run(_serve(app, settings, context, announce)).stuck:
             # Leaving in the ordinary way would wait for the thread that is stuck in its write.
