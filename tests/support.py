@@ -20,9 +20,9 @@ from typing import IO, Any, Self, cast
 
 import pytest
 
-from h2log.access.exchange import AccessRecord, Session
 from h2log.access.formats import h2log_format
 from h2log.access.lines import AccessLine, is_note, parse
+from h2log.access.record import AccessRecord, Session
 from h2log.app.application import App
 from h2log.config import build
 from h2log.server.certificates import Certificates

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from h2log.access.exchange import AccessRecord
 from h2log.access.lines import escape
+from h2log.access.record import AccessRecord
 from h2log.clock import iso_second
 
 __all__ = ["Format", "h2log_format"]

@@ -26,8 +26,8 @@ from typing import Any, Final
 import aiofiles
 import aiofiles.os
 
-from h2log.access.exchange import AccessRecord
 from h2log.access.formats import Format
+from h2log.access.record import AccessRecord
 from h2log.clock import iso_second, wall
 from h2log.errors import UsageError
 

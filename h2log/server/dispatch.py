@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 import aiofiles.threadpool
 
-from h2log.access.exchange import Exchange, Outcome
+from h2log.access.exchange import Exchange
+from h2log.access.record import Outcome
 from h2log.app.application import App
 from h2log.app.request import Request
 from h2log.app.response import NO_CONTENT_STATUS, FileContent, Response, error_response

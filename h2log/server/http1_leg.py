@@ -13,7 +13,8 @@ from typing import Final, cast
 
 import h11
 
-from h2log.access.exchange import Exchange, Outcome, Session
+from h2log.access.exchange import Exchange
+from h2log.access.record import Outcome, Session
 from h2log.app.request import Request
 from h2log.app.response import Response, error_response
 from h2log.clock import monotonic, wall

@@ -14,7 +14,8 @@ from typing import Final, cast
 
 from h2.errors import ErrorCodes
 
-from h2log.access.exchange import Exchange, Outcome, Session
+from h2log.access.exchange import Exchange
+from h2log.access.record import Outcome, Session
 from h2log.app.conditional import CONDITIONS
 from h2log.app.request import Request
 from h2log.app.response import Response, error_response

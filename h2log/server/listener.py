@@ -16,7 +16,7 @@ import ssl
 from collections import Counter
 from typing import Final, cast
 
-from h2log.access.exchange import Session
+from h2log.access.record import Session
 from h2log.clock import monotonic, wall
 from h2log.errors import UsageError
 from h2log.http2.frames import PREFACE

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import ssl
 
-from h2log.access.exchange import AccessRecord, Sink
+from h2log.access.record import AccessRecord, Sink
 from h2log.app.application import App
 from h2log.clock import monotonic
 from h2log.config import Settings

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from h2log.access.exchange import Session, Sink
+from h2log.access.record import Session, Sink
 from h2log.clock import DateCache, monotonic
 from h2log.config import Limits
 from h2log.server.dispatch import Dispatcher

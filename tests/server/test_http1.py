@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from h2log import App, Request, Response
-from h2log.access.exchange import Outcome
+from h2log.access.record import Outcome
 from h2log.server.certificates import Certificates
 from tests.server.wire import Http1Client
 from tests.support import Running, eventually, run

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from h2log import App
-from h2log.access.exchange import Outcome
+from h2log.access.record import Outcome
 from h2log.app.static import SMALL
 from h2log.server.certificates import Certificates
 from tests.server.h2_client import H2Client

@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from h2log import App, HTTPError, Request, Response
-from h2log.access.exchange import Outcome
 from h2log.access.formats import h2log_format
 from h2log.access.lines import parse
+from h2log.access.record import Outcome
 from h2log.cli.serve import SAMPLE_SITE
 from h2log.server.certificates import Certificates
 from tests.server.h2_client import H2Client

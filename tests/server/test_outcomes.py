@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from h2log import App, Request, Response
-from h2log.access.exchange import Outcome
+from h2log.access.record import Outcome
 from h2log.server.certificates import Certificates
 from tests.server.h2_client import H2Client
 from tests.server.wire import RST_STREAM, Http1Client, RawClient

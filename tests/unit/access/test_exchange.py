@@ -7,7 +7,8 @@ from itertools import product
 
 import pytest
 
-from h2log.access.exchange import AccessRecord, Exchange, Outcome, Session
+from h2log.access.exchange import Exchange
+from h2log.access.record import AccessRecord, Outcome, Session
 
 
 @dataclass(frozen=True)

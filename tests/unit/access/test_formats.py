@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from h2log.access.exchange import AccessRecord, Session
 from h2log.access.formats import h2log_format
 from h2log.access.lines import parse
+from h2log.access.record import AccessRecord, Session
 
 SESSION: Final = "0193a0b1c2d37e4f8a9b0c1d2e3f4a5b"
 REQUEST: Final = "0193a0b1c2d47e4f8a9b0c1d2e3f4a5c"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from h2log.access.exchange import AccessRecord, Session
 from h2log.access.formats import h2log_format
 from h2log.access.lines import parse
+from h2log.access.record import AccessRecord, Session
 from h2log.errors import UsageError
 from h2log.logfile.writer import LogWriter
 from tests.support import eventually

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from h2log.access.exchange import AccessRecord, Session
 from h2log.access.formats import h2log_format
 from h2log.access.lines import is_note, parse
+from h2log.access.record import AccessRecord, Session
 from h2log.logfile import writer as writer_module
 from h2log.logfile.writer import LogWriter
 from tests.support import eventually

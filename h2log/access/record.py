@@ -1,0 +1,294 @@
+"""The records of the log: what is known of a request, and of the session that it came by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum, unique
+from typing import NamedTuple, Protocol
+
+__all__ = [
+    "AccessRecord",
+    "Detail",
+    "Outcome",
+    "RequestFacts",
+    "ResponseFacts",
+    "Session",
+    "SessionSink",
+    "Sink",
+    "TlsFacts",
+]
+
+
+@unique
+class Outcome(Enum):
+    """How a request ended."""
+
+    COMPLETE = "COMPLETE"
+    """The whole response was handed to the transport."""
+    CLIENT_RESET = "CLIENT_RESET"
+    """The client cancelled it (RST_STREAM)."""
+    SERVER_RESET = "SERVER_RESET"
+    """We reset it, or the connection, for the client's violation of the protocol."""
+    PEER_LOST = "PEER_LOST"
+    """The connection was lost."""
+    HANDLER_ERROR = "HANDLER_ERROR"
+    """The handler raised, or sent something that cannot be sent."""
+    TIMEOUT = "TIMEOUT"
+    """The client took too long to send the rest, or to take the response."""
+    REFUSED = "REFUSED"
+    """There was no room for it; the client may try again (REFUSED_STREAM)."""
+    MALFORMED = "MALFORMED"
+    """It was no well-formed request (RFC 9113 section 8.1.1)."""
+    SHUTDOWN = "SHUTDOWN"
+    """The server stopped before it was through."""
+
+
+class RequestFacts(Protocol):
+    """What was asked, as the wire had it: texts of latin-1, a character a byte. Never changes."""
+
+    @property
+    def method(self) -> str:
+        """The method, or nothing when none could be read."""
+
+    @property
+    def path(self) -> str:
+        """The request target: the path with its query."""
+
+    @property
+    def scheme(self) -> str:
+        """`https` or `http`."""
+
+    @property
+    def authority(self) -> str:
+        """The host, with its port if it was given."""
+
+    @property
+    def fields(self) -> tuple[tuple[bytes, bytes], ...]:
+        """The header fields, names in lower case."""
+
+
+class ResponseFacts(Protocol):
+    """What was answered."""
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """The handler's header fields, names in lower case."""
+
+    def content_length(self) -> int | None:
+        """Return the length of the content where it is known."""
+
+
+class TlsFacts(NamedTuple):
+    """What a TLS handshake agreed on."""
+
+    version: str
+    """`TLSv1.3` or `TLSv1.2`."""
+    cipher: str
+    """OpenSSL's name of the cipher suite."""
+    sni: str
+    """The server name that the client asked for, or nothing."""
+    resumed: bool
+
+
+class Session:
+    """A connection: what all of its requests have in common, and what they sum up to.
+
+    `id` is its session id, `client` the peer's address, `port` its port, `wall` and `opened` the
+    time of its accept, as epoch seconds and on the monotonic clock; `protocol` is `h2`, `1.1` or
+    `1.0`, `-` before it is known; `sink` receives the record of each finished request.
+
+    When it has ended: `reason` says why, by OpenTelemetry's names for Kestrel where it has one
+    (`keep_alive_timeout`, `tls_handshake_failed`, `error_reading_headers` …) and HTTP/2 error names
+    in lower case; `goaway` is the code of our GOAWAY, `duration` its seconds.
+    """
+
+    __slots__ = (
+        "alpn",
+        "client",
+        "duration",
+        "failures",
+        "finished",
+        "goaway",
+        "id",
+        "last_stream_id",
+        "opened",
+        "peak",
+        "port",
+        "protocol",
+        "reason",
+        "received",
+        "requests",
+        "sent",
+        "sink",
+        "tls",
+        "wall",
+    )
+
+    def __init__(
+        self,
+        session_id: str,
+        client: str,
+        port: int,
+        wall: float,
+        sink: Sink,
+        opened: float = 0.0,
+    ) -> None:
+        self.id = session_id
+        self.client = client
+        self.port = port
+        self.wall = wall
+        self.opened = opened
+        self.sink = sink
+        self.protocol = "-"
+        self.alpn = ""
+        self.tls: TlsFacts | None = None
+        self.requests = 0
+        """Requests opened so far."""
+        self.finished = 0
+        """Requests finished so far."""
+        self.failures: dict[Outcome, int] = {}
+        """Those that ended other than COMPLETE, by outcome."""
+        self.peak = 0
+        """The most requests that were open at once."""
+        self.received = 0
+        """Bytes that came, after TLS."""
+        self.sent = 0
+        """Bytes handed to the transport, before TLS."""
+        self.last_stream_id = 0
+        self.goaway: int | None = None
+        self.reason: str | None = None
+        self.duration = 0.0
+
+    def outcomes(self) -> dict[Outcome, int]:
+        """Return how many requests ended in each way, so far; ways that none ended in are absent."""
+        complete = self.finished - sum(self.failures.values())
+        return {Outcome.COMPLETE: complete, **self.failures} if complete else dict(self.failures)
+
+
+class Detail:
+    """What a record has besides, when the request was more than a hit in the cache.
+
+    Times are seconds; `headers_at` and `first_byte_at` are on the monotonic clock, 0 when it never
+    came to that. `reset_by` is `client`, `server` or nothing, `reset_code` the HTTP/2 error code.
+    """
+
+    __slots__ = (
+        "blocked",
+        "first_byte_at",
+        "headers_at",
+        "reset_by",
+        "reset_code",
+        "route",
+        "stalled",
+    )
+
+    def __init__(self) -> None:
+        self.headers_at = 0.0
+        self.first_byte_at = 0.0
+        self.stalled = 0.0
+        """Waiting for the peer's flow-control window."""
+        self.blocked = 0.0
+        """Waiting for the socket."""
+        self.route = ""
+        """The pattern of the route that answered."""
+        self.reset_by = ""
+        self.reset_code: int | None = None
+
+
+class AccessRecord:
+    """What is known of one request. Final once `outcome` is set.
+
+    `wall` is the epoch time at which its header was complete; `start` and `end` are seconds of the
+    monotonic clock, the header complete and the last byte handed to the transport; `status` is 0
+    when no response began; `received` and `sent` count bytes of content, `header_received` and
+    `header_sent` those of the header sections on the wire (compressed in HTTP/2); `nth` is its
+    position in the session, from 1, `active` the requests open at its start, itself among them;
+    `verdict` is the outcome that the response has once it is complete: a 500 for an exception is
+    HANDLER_ERROR all the same. `cache` says why a static file was answered as it was
+    (`hit`, `miss`), `condition` which condition decided (`etag`, `date`, `range`). `sequence` is
+    given by the log, from 1, without a gap. `detail` is None for a response from memory that was
+    handed over at once: all of its times are its end.
+    """
+
+    __slots__ = (
+        "active",
+        "cache",
+        "condition",
+        "detail",
+        "end",
+        "facts",
+        "header_received",
+        "header_sent",
+        "id",
+        "nth",
+        "outcome",
+        "received",
+        "response",
+        "sent",
+        "sequence",
+        "session",
+        "start",
+        "status",
+        "stream_id",
+        "verdict",
+        "wall",
+    )
+
+    def __init__(
+        self,
+        session: Session,
+        facts: RequestFacts,
+        request_id: str,
+        stream_id: int,
+        wall: float,
+        start: float,
+    ) -> None:
+        self.session = session
+        self.facts = facts
+        self.id = request_id
+        self.stream_id = stream_id
+        self.wall = wall
+        self.start = start
+        self.end = start
+        self.status = 0
+        self.received = 0
+        self.sent = 0
+        self.header_received = 0
+        self.header_sent = 0
+        self.active = 1
+        self.cache = ""
+        self.condition = ""
+        self.sequence = 0
+        self.response: ResponseFacts | None = None
+        self.detail: Detail | None = None
+        self.verdict = Outcome.COMPLETE
+        self.outcome: Outcome | None = None
+        session.requests = self.nth = session.requests + 1
+
+    @property
+    def milliseconds(self) -> float:
+        """From the header complete to the last byte handed to the transport."""
+        return (self.end - self.start) * 1000
+
+    @property
+    def headers_milliseconds(self) -> float | None:
+        """From the header complete to the response's header handed over; None if it never was."""
+        if not self.status:
+            return None
+        at = self.end if self.detail is None else self.detail.headers_at
+        return (at - self.start) * 1000
+
+    @property
+    def first_byte_milliseconds(self) -> float | None:
+        """From the header complete to the first byte of content handed over, if there was one."""
+        if not self.sent:
+            return None
+        at = self.end if self.detail is None else self.detail.first_byte_at
+        return (at - self.start) * 1000
+
+
+Sink = Callable[[AccessRecord], None]
+"""What takes a finished record."""
+
+SessionSink = Callable[[str, Session], None]
+"""What takes a session's event: `opened`, when its protocol is known, or `closed`."""
