@@ -160,7 +160,7 @@ class Session:
         self.duration = 0.0
 
     def outcomes(self) -> dict[Outcome, int]:
-        """Return how many requests ended in each way, so far; ways that none ended in are absent."""
+        """Return how many requests ended in each way so far, of the ways that any did."""
         complete = self.finished - sum(self.failures.values())
         return {Outcome.COMPLETE: complete, **self.failures} if complete else dict(self.failures)
 
