@@ -122,6 +122,7 @@ class App:
             handler = route.handler(request.method)
             if handler is not None:
                 request.params = params
+                request.route = route.path
                 return handler(request)
             if request.method == "OPTIONS":
                 return Response(b"", 204, [("allow", route.allow())])
@@ -130,6 +131,7 @@ class App:
             if request.raw_path.startswith(prefix):
                 if request.method == "OPTIONS":
                     return Response(b"", 204, [("allow", "GET, HEAD, OPTIONS")])
+                request.route = f"{prefix}*"
                 return folder.answer(request, now)
             if f"{request.raw_path}/" == prefix:
                 _, mark, query = request.target.partition("?")

@@ -29,6 +29,10 @@ class Request:
     percent coding undone; `scheme`; `authority` (the host); `client` is the peer's address and
     port; `session_id` and `id` are the connection's and the request's ids, as in the log; `params`
     are the values of the route's parts; `protocol` is that of an extended CONNECT (RFC 8441).
+
+    Set by what answers, for the log: `route` is the pattern that matched, `cache` whether a static
+    file was in memory (`hit`, `miss`), `condition` what decided that it was not sent whole (`etag`,
+    `date`, `range`).
     """
 
     __slots__ = (
@@ -40,13 +44,16 @@ class Request:
         "_read",
         "_streamed",
         "authority",
+        "cache",
         "client",
+        "condition",
         "fields",
         "id",
         "method",
         "params",
         "protocol",
         "raw_path",
+        "route",
         "scheme",
         "session_id",
         "target",
@@ -77,6 +84,9 @@ class Request:
         self.session_id = session_id
         self.id = request_id
         self.protocol = protocol
+        self.route = ""
+        self.cache = ""
+        self.condition = ""
         self._interim = interim
         self.params: dict[str, str] = {}
         self._content = content

@@ -216,7 +216,9 @@ class StaticFolder:
         path = request.raw_path
         response = self.kept(path, now)
         if response is None:
+            request.cache = "miss"
             return self._load(request, path, now)
+        request.cache = "hit"
         entry = self._kept[path]
         body = response.body
         assert isinstance(body, bytes)
@@ -279,6 +281,9 @@ class StaticFolder:
         """Return what conditions make of the whole response: another, a range, or None."""
         headers = request.headers
         status = precondition(headers, version.etag, version.modified)
+        if status is not None:
+            tags = "if-match" in headers or "if-none-match" in headers
+            request.condition = "etag" if tags else "date"
         if status == 304:  # RFC 9110 section 15.4.5: what a 200 would have said of the content
             kept = [pair for pair in whole.headers if pair[0] != "content-type"]
             return Response(b"", 304, kept)
@@ -287,6 +292,8 @@ class StaticFolder:
         if request.method != "GET":  # a Range is defined for GET alone (section 14.2)
             return None
         wanted = select_range(headers, version.etag, version.modified, version.size)
+        if wanted is not None:
+            request.condition = "range"
         if wanted == UNSATISFIABLE:
             raise HTTPError(416, headers=(("content-range", f"bytes */{version.size}"),))
         return wanted

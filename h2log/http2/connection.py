@@ -53,7 +53,16 @@ class Connection(Reading):
     was left, the transport is to be closed.
     """
 
-    __slots__ = ("_active", "_opened_at", "_preface", "_tail", "_tail_since", "closing", "error")
+    __slots__ = (
+        "_active",
+        "_opened_at",
+        "_preface",
+        "_tail",
+        "_tail_since",
+        "closing",
+        "error",
+        "idle",
+    )
 
     def __init__(self, events: Events, limits: EngineLimits, now: float) -> None:
         super().__init__(events, limits, now)
@@ -64,6 +73,8 @@ class Connection(Reading):
         self._active = now  # when the peer last sent something, or a request was open
         self.closing = False
         """Nothing more is read or sent but what `take` still returns."""
+        self.idle = False
+        """We ended it because nothing was asked for too long."""
         self.error: SessionError | None = None
         """Why we ended the connection, if we did for an error."""
 
@@ -136,6 +147,7 @@ class Connection(Reading):
                         self.last_stream_id = stream_id
                         self._new_head = head
                         self._new_ended = True
+                        self.block_size = length
                         on_request(stream_id, head, True)
                         continue
                     if self.closing:
@@ -164,11 +176,17 @@ class Connection(Reading):
 
     # Ends
 
+    @property
+    def going(self) -> bool:
+        """A GOAWAY of ours was sent."""
+        return self.goaway is not None
+
     def fail(self, error: SessionError, cause: Cause = Cause.CONNECTION) -> None:
         """End the connection for an error: GOAWAY, and every open stream is over."""
         if self.closing:
             return
         self.error = error
+        self.goaway = int(error.code)
         self._emit(frames.goaway(self._last_answered(), error.code, error.detail))
         self.end(cause, error.code)
 
@@ -196,6 +214,7 @@ class Connection(Reading):
             return
         self.now = now
         self._going_since = now
+        self.goaway = int(ErrorCodes.NO_ERROR)
         self._emit(frames.goaway(MAX_STREAM_ID, ErrorCodes.NO_ERROR))
         self._emit(frames.frame(frames.PING, 0, 0, DRAIN_PING))
 
@@ -232,6 +251,7 @@ class Connection(Reading):
         if self.streams:
             self._active = now
         elif now - self._active > limits.idle_timeout:
+            self.idle = True
             self._go()
         self.settle()
 

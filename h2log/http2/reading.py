@@ -279,6 +279,7 @@ class Reading(Requests):
         """Name the last request that will be answered (RFC 9113 section 6.8)."""
         if self._final is None:
             self._final = self.last_stream_id
+            self.goaway = int(ErrorCodes.NO_ERROR)
             self._emit(frames.goaway(self._final, ErrorCodes.NO_ERROR))
 
 

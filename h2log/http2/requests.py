@@ -82,6 +82,8 @@ class Requests(Sending):
         "_updates",
         "_window_granted",
         "_window_updates",
+        "block_size",
+        "goaway",
         "last_stream_id",
     )
 
@@ -112,6 +114,10 @@ class Requests(Sending):
         self._peer_going = False
         self._going_since: float | None = None
         self._final: int | None = None
+        self.goaway: int | None = None
+        """The code of the GOAWAY that we sent last."""
+        self.block_size = 0
+        """Bytes of the header block of the request being delivered."""
         self.last_stream_id = 0
         """The highest stream identifier that the peer has used."""
         self._emit(frames.settings(limits.offered()))
@@ -189,6 +195,7 @@ class Requests(Sending):
     def _read_block(self, stream_id: int, flags: int, block: bytes) -> None:
         """Decode a whole header block: a request's, or its trailers'."""
         ended = bool(flags & END_STREAM)
+        self.block_size = len(block)
         if stream_id > self.last_stream_id:
             expected = (self.last_stream_id + 1) | 1
             if stream_id > expected and len(self._gaps) < MAX_GAPS:

@@ -38,12 +38,13 @@ class Prepared:
     when it is sent. `content` is the body.
     """
 
-    __slots__ = ("block", "chunks", "content", "head", "size", "total")
+    __slots__ = ("block", "chunks", "content", "head", "head_size", "size", "total")
 
     def __init__(self, block: bytes, tail_size: int, content: bytes) -> None:
         flags = END_HEADERS if content else END_HEADERS | END_STREAM
         self.head = frames.start(frames.HEADERS, flags, len(block) + tail_size)
         self.block = block
+        self.head_size = len(block) + tail_size
         self.content = content
         self.size = len(content)
         if len(block) + tail_size > DEFAULT_FRAME_SIZE:

@@ -102,20 +102,25 @@ class Dispatcher:
             answer = context.run(self._app.answer, request, exchange.start)
         except (Exception, asyncio.CancelledError) as error:
             answer = self._failure(error, exchange)
+        _note(request, exchange)
         if isinstance(answer, Response) and not _needs_task(answer):
             try:
                 self.send_now(answer, exchange, reply)
             except Exception as error:
                 self._broken(error, exchange, reply)
             return None
-        task = spawn(self._later(answer, exchange, reply), context, self.tasks)
+        task = spawn(self._later(answer, request, exchange, reply), context, self.tasks)
         if isinstance(answer, Coroutine):
             # A task that is cancelled before it began has never awaited the handler.
             task.add_done_callback(lambda _: answer.close())
         return task
 
     async def _later(
-        self, answer: Response | Awaitable[Response], exchange: Exchange, reply: Reply
+        self,
+        answer: Response | Awaitable[Response],
+        request: Request,
+        exchange: Exchange,
+        reply: Reply,
     ) -> None:
         """Await the handler, then send its response. Cancelled when the client goes away."""
         try:
@@ -128,6 +133,7 @@ class Dispatcher:
             if _cancelled(error):
                 raise
             response = self._failure(error, exchange)
+        _note(request, exchange)
         try:
             if _needs_task(response):
                 await self._send(response, exchange, reply)
@@ -254,6 +260,14 @@ def _close(file: FileIO, reading: asyncio.Future[bytes]) -> None:
     file.close()
     if not reading.cancelled():
         reading.exception()  # nobody else will ask for it
+
+
+def _note(request: Request, exchange: Exchange) -> None:
+    """Take over for the record what the application noted on the request."""
+    if request.route:
+        exchange.details().route = request.route
+    exchange.cache = request.cache
+    exchange.condition = request.condition
 
 
 def _cancelled(error: BaseException) -> bool:

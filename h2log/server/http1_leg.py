@@ -108,6 +108,7 @@ class Http1Leg(asyncio.BufferedProtocol):
         self._hanging_up: asyncio.TimerHandle | None = None
         self._blocked = False  # the transport is full
         self._stall = Stall(shared.limits)
+        self._ended_for = ""  # why we ended the connection, if we did
         self._first_line = b""
         self._drain_waiters: list[asyncio.Future[None]] = []
         session.protocol = "1.1"
@@ -127,6 +128,7 @@ class Http1Leg(asyncio.BufferedProtocol):
 
     def buffer_updated(self, size: int) -> None:
         """Take what was read."""
+        self._session.received += size
         self.data_received(bytes(self._shared.buffer[:size]))
 
     def data_received(self, data: bytes) -> None:
@@ -149,7 +151,8 @@ class Http1Leg(asyncio.BufferedProtocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Whatever was open has lost its peer."""
         self._shared.left(self)
-        self._shared.gone(self._session)
+        self._session.last_stream_id = self._session.requests
+        self._shared.gone(self._session, self._reason(error))
         self._closed = True
         if self._hanging_up is not None:
             self._hanging_up.cancel()
@@ -181,6 +184,7 @@ class Http1Leg(asyncio.BufferedProtocol):
 
     def shut(self) -> None:
         """Close now; see `Leg`."""
+        self._ended_for = "app_shutdown_timeout"
         if self._reply is not None:
             self._reply.exchange.finish(Outcome.SHUTDOWN, monotonic())
             self._reply.lost()
@@ -200,11 +204,13 @@ class Http1Leg(asyncio.BufferedProtocol):
                 if now - self._since > limits.header_timeout:
                     self._refuse(408, Outcome.TIMEOUT, "the request did not come in time")
             elif now - self._since > limits.idle_timeout:
+                self._ended_for = "keep_alive_timeout"
                 self._close()
         elif self._reply.ended and now - self._since > limits.body_timeout:
             self._close()  # unwanted content that does not end
 
     def _time_out(self) -> None:
+        self._ended_for = "min_response_data_rate"
         if self._reply is not None:
             self._reply.exchange.finish(Outcome.TIMEOUT, monotonic())
             self._reply.lost()
@@ -259,6 +265,10 @@ class Http1Leg(asyncio.BufferedProtocol):
         now = monotonic()
         head = _head_of(event, self._scheme)
         exchange = Exchange(self._session, head, new_id(), self._session.requests + 1, wall(), now)
+        exchange.header_received = len(event.target) + sum(
+            len(name) + len(value) + 4 for name, value in head.fields
+        )
+        self._session.peak = 1
         self._begun = False
         limits = self._shared.limits
         content = ContentBuffer(
@@ -348,6 +358,8 @@ class Http1Leg(asyncio.BufferedProtocol):
             detail = HTTPError(status, reason if outcome is Outcome.TIMEOUT else "")
             self._answer_error(reply, detail)
         exchange.finish(outcome, monotonic())
+        timed_out = outcome is Outcome.TIMEOUT
+        self._ended_for = "request_headers_timeout" if timed_out else "error_reading_headers"
         self._close()
 
     def _continue(self) -> None:
@@ -362,10 +374,13 @@ class Http1Leg(asyncio.BufferedProtocol):
 
     # Writing
 
-    def _send(self, event: h11.Event) -> None:
+    def _send(self, event: h11.Event) -> int:
         data = self._h11.send(event)
         if data and self._transport is not None and not self._closed:
+            self._session.sent += len(data)
             self._transport.write(data)
+            return len(data)
+        return 0
 
     def interim(self, status: int, headers: list[tuple[str, str]]) -> None:
         """Send an interim response."""
@@ -389,7 +404,10 @@ class Http1Leg(asyncio.BufferedProtocol):
         reply.last = self._going or reply.must_close()
         if reply.last:
             headers.append((b"connection", b"close"))
-        self._send(
+        exchange = reply.exchange
+        exchange.response = response
+        exchange.details().headers_at = monotonic()
+        exchange.header_sent = self._send(
             h11.Response(
                 status_code=response.status,
                 headers=headers,
@@ -465,6 +483,14 @@ class Http1Leg(asyncio.BufferedProtocol):
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
+
+    def _reason(self, error: Exception | None) -> str:
+        """Return why the connection ended (see `Session`)."""
+        if self._ended_for:
+            return self._ended_for
+        if self._going and self._shared.draining:
+            return "server_shutdown"
+        return "connection_reset" if error is not None else "client_closed"
 
     def _debug(self, message: str, *args: object) -> None:
         _logger.debug(message, *args, extra={"session_id": self._session.id, "request_id": "-"})
@@ -559,6 +585,8 @@ class Http1Reply:
         if self.closed:
             return
         if data:
+            if not self.exchange.sent:
+                self.exchange.details().first_byte_at = monotonic()
             self.exchange.sent += len(data)
             self._leg.content(data)
         if end:
@@ -572,11 +600,16 @@ class Http1Reply:
 
     async def drain(self) -> None:
         """Wait for the transport."""
+        await self._wait()
+
+    async def _wait(self) -> None:
+        began = monotonic()
         await self._leg.wait_writable()
+        self.exchange.details().blocked += monotonic() - began
 
     async def room(self, most: int) -> int:
         """Wait for the transport; see `Reply`."""
-        await self._leg.wait_writable()
+        await self._wait()
         return 0 if self.closed else most
 
     def give_back(self, size: int) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Awaitable
 from typing import Final, cast
 
 from h2.errors import ErrorCodes
@@ -114,6 +115,7 @@ class Http2Leg(asyncio.BufferedProtocol):
         "_shared",
         "_shutting",
         "_stall",
+        "_stalled",
         "_transport",
     )
 
@@ -134,6 +136,7 @@ class Http2Leg(asyncio.BufferedProtocol):
         self._lost = False
         self._hanging_up: asyncio.TimerHandle | None = None
         self._shutting = False
+        self._stalled = False
         session.protocol = "h2"
 
     # asyncio's side
@@ -153,6 +156,7 @@ class Http2Leg(asyncio.BufferedProtocol):
 
     def buffer_updated(self, size: int) -> None:
         """Take what was read."""
+        self._session.received += size
         self.data_received(bytes(self._shared.buffer[:size]))
 
     def data_received(self, data: bytes) -> None:
@@ -172,7 +176,11 @@ class Http2Leg(asyncio.BufferedProtocol):
         if self._hanging_up is not None:
             self._hanging_up.cancel()
         self._shared.left(self)
-        self._shared.gone(self._session)
+        conn = self._conn
+        session = self._session
+        session.last_stream_id = conn.last_stream_id
+        session.goaway = conn.goaway
+        self._shared.gone(session, self._reason(error))
         if not self._conn.closing:
             self._conn.end()
         now = monotonic()
@@ -208,6 +216,7 @@ class Http2Leg(asyncio.BufferedProtocol):
         if conn.closing:
             return
         if conn.blocked and self._stall.is_one(now):
+            self._stalled = True
             conn.end(Cause.TIMEOUT)
             assert self._transport is not None
             self._transport.abort()
@@ -241,6 +250,7 @@ class Http2Leg(asyncio.BufferedProtocol):
         if self._lost or transport is None:
             return
         while conn.out_size and not conn.blocked:
+            self._session.sent += conn.out_size
             transport.write(conn.take())
             if conn.pending:
                 conn.pump()
@@ -252,6 +262,7 @@ class Http2Leg(asyncio.BufferedProtocol):
         conn.settle()
         if conn.closing:
             if conn.out_size:
+                self._session.sent += conn.out_size
                 transport.write(conn.take())
             if self._hanging_up is None:
                 self._hanging_up = hang_up(transport)
@@ -262,12 +273,13 @@ class Http2Leg(asyncio.BufferedProtocol):
         """Open an exchange, and answer it now if what it asks for is ready."""
         now = monotonic()
         stamp = wall()
+        conn = self._conn
         exchange = Exchange(self._session, head, new_id(stamp), stream_id, stamp, now)
+        exchange.header_received = conn.block_size
         plain: bool | None = head.rest.memo
         if plain is None:
             plain = head.rest.memo = _is_plain(head)
         if plain and ended:
-            conn = self._conn
             path: str | None = head.memo
             if path is None:
                 path = head.memo = head.path.partition("?")[0]
@@ -279,10 +291,14 @@ class Http2Leg(asyncio.BufferedProtocol):
                     prepared = response.wire = Prepared(_block(response), _TAIL_SIZE, response.body)
                 if conn.out_size > OUTPUT_LIMIT and not conn.blocked:
                     assert self._transport is not None
+                    self._session.sent += conn.out_size
                     self._transport.write(conn.take())
                 if conn.send_prepared(stream_id, prepared, self._tail(exchange)):
                     exchange.status = 200
                     exchange.sent = prepared.size
+                    exchange.header_sent = prepared.head_size
+                    exchange.response = response
+                    exchange.cache = "hit"
                     self._done.append(exchange)
                     return
         self._take(stream_id, exchange, head, ended)
@@ -300,6 +316,9 @@ class Http2Leg(asyncio.BufferedProtocol):
         stream = self._conn.open_stream(stream_id)
         reply = Http2Reply(self, self._conn, stream, exchange)
         stream.context = reply
+        session = self._session
+        exchange.active = len(self._conn.streams)
+        session.peak = max(session.peak, exchange.active)
         limits = self._shared.limits
         refusal = None
         if head.too_large:
@@ -319,7 +338,6 @@ class Http2Leg(asyncio.BufferedProtocol):
                 reply.content_read,
                 reply.go_on if expects else None,
             )
-        session = self._session
         request = Request(
             method=head.method,
             target=head.path,
@@ -339,6 +357,13 @@ class Http2Leg(asyncio.BufferedProtocol):
         """Log a request that was opened and refused at once."""
         now = monotonic()
         exchange = Exchange(self._session, head, new_id(), stream_id, wall(), now)
+        exchange.header_received = self._conn.block_size
+        detail = exchange.details()
+        detail.reset_by = "server"
+        if cause is Cause.MALFORMED:
+            detail.reset_code = ErrorCodes.PROTOCOL_ERROR
+        elif not self._conn.going:
+            detail.reset_code = ErrorCodes.REFUSED_STREAM
         exchange.finish(Outcome.MALFORMED if cause is Cause.MALFORMED else Outcome.REFUSED, now)
         if _logger.isEnabledFor(logging.DEBUG):
             reason = head.fault or "no room for another request"
@@ -381,6 +406,10 @@ class Http2Leg(asyncio.BufferedProtocol):
                 outcome = Outcome.PEER_LOST
         else:
             outcome = _OUTCOMES[cause]
+        detail = reply.exchange.details()
+        if outcome is not Outcome.PEER_LOST:
+            detail.reset_by = "client" if cause is Cause.PEER_RESET else "server"
+            detail.reset_code = code
         reply.exchange.finish(outcome, monotonic())
         if _logger.isEnabledFor(logging.DEBUG):
             self.debug(
@@ -425,6 +454,23 @@ class Http2Leg(asyncio.BufferedProtocol):
             waiter = waiters.popleft()
             if not waiter.done():
                 waiter.set_result(None)
+
+    def _reason(self, error: Exception | None) -> str:
+        """Return why the connection ended (see `Session`)."""
+        conn = self._conn
+        if conn.error is not None:
+            if "rapid_reset" in conn.error.detail or "server_reset" in conn.error.detail:
+                return "stream_reset_limit_exceeded"
+            return conn.error.code.name.lower()
+        if self._stalled:
+            return "min_response_data_rate"
+        if self._shutting:
+            return "app_shutdown_timeout"
+        if conn.idle:
+            return "keep_alive_timeout"
+        if conn.going and self._shared.draining:
+            return "server_shutdown"
+        return "connection_reset" if error is not None else "client_closed"
 
     # The story of a connection, at debug level
 
@@ -487,7 +533,11 @@ class Http2Reply:
         """Send the header section."""
         block = _block(response) + self._leg._tail(self.exchange)
         if not self._stream.closed:
-            self.exchange.status = response.status
+            exchange = self.exchange
+            exchange.status = response.status
+            exchange.response = response
+            exchange.header_sent = len(block)
+            exchange.details().headers_at = monotonic()
             self._conn.send_headers(self._stream, block, end)
             self._leg.flush_soon()
 
@@ -501,9 +551,12 @@ class Http2Reply:
     def write(self, data: bytes, end: bool = False) -> None:
         """Queue content."""
         if not self._stream.closed:
-            self.exchange.sent += len(data)
+            exchange = self.exchange
+            now = self._conn.now = monotonic()
+            if data and not exchange.sent:
+                exchange.details().first_byte_at = now
+            exchange.sent += len(data)
             self._granted = max(0, self._granted - len(data))
-            self._conn.now = monotonic()
             self._conn.send_data(self._stream, data, end)
             self._leg.flush_soon()
 
@@ -512,7 +565,7 @@ class Http2Reply:
         while not self._stream.closed and (
             self._stream.queued > _STREAM_HIGH_WATER or self._crowded()
         ):
-            await self._wait()
+            await self._spend(self._wait())
 
     def _crowded(self) -> bool:
         limit = self._leg._shared.limits.send_buffer
@@ -533,8 +586,21 @@ class Http2Reply:
             elif not stream.waiting and (window <= 0 or conn.window <= 0):
                 stream.waiting = True
                 stream.progress = monotonic()
-            await leg.wait()
+            await self._spend(leg.wait())
         return 0
+
+    async def _spend(self, waiting: Awaitable[None]) -> None:
+        """Wait, and note for the record what for: the socket, or the peer's window."""
+        blocked = self._conn.blocked
+        began = monotonic()
+        try:
+            await waiting
+        finally:
+            detail = self.exchange.details()
+            if blocked:
+                detail.blocked += monotonic() - began
+            else:
+                detail.stalled += monotonic() - began
 
     def give_back(self, size: int) -> None:
         """Release room that will not be used."""
@@ -579,6 +645,8 @@ class Http2Reply:
     def abort(self) -> None:
         """Reset the stream: the client sees that the response is not complete."""
         if not self._stream.closed:
+            detail = self.exchange.details()
+            detail.reset_by, detail.reset_code = "server", ErrorCodes.INTERNAL_ERROR
             self._conn.reset(self._stream, ErrorCodes.INTERNAL_ERROR)
             self.ended()
             self._leg.flush_soon()

@@ -16,7 +16,7 @@ import ssl
 from collections import Counter
 from typing import Final, cast
 
-from h2log.access.record import Session
+from h2log.access.record import Session, TlsFacts
 from h2log.clock import monotonic, wall
 from h2log.errors import UsageError
 from h2log.http2.frames import PREFACE
@@ -151,7 +151,9 @@ class Listener:
                 sock.close()
                 continue
             sock.setblocking(False)
-            session = Session(new_id(), str(address[0]), address[1], wall(), self._shared.sink)
+            session = Session(
+                new_id(), str(address[0]), address[1], wall(), self._shared.sink, monotonic()
+            )
             self._shared.clients[session.client] += 1
             task = asyncio.get_running_loop().create_task(self._connect(sock, session))
             self.pending.add(task)
@@ -210,13 +212,13 @@ class Listener:
                     ssl_shutdown_timeout=5.0,
                 )
         except (OSError, ssl.SSLError, TimeoutError) as error:
-            self._shared.gone(session)
+            self._shared.gone(session, "tls_handshake_failed")
             _logger.info(
                 "TLS handshake with %s failed: %s", session.client, _reason(error), extra=extra
             )
             sock.close()
         except asyncio.CancelledError:
-            self._shared.gone(session)
+            self._shared.gone(session, "server_shutdown")
             sock.close()
             raise
 
@@ -225,6 +227,9 @@ class Listener:
         if _logger.isEnabledFor(logging.DEBUG):
             extra = {"session_id": session.id, "request_id": "-"}
             _logger.debug("speaks %s", protocol, extra=extra)
+        session.alpn = protocol if self._context is not None else ""
+        session.protocol = "h2" if protocol == "h2" else "1.1"
+        self._shared.opened(session)
         if protocol == "h2":
             return Http2Leg(session, self._shared, self._limits)
         return Http1Leg(session, self._shared, self._context is not None)
@@ -245,6 +250,13 @@ class _Secure(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         tls = transport.get_extra_info("ssl_object")
+        cipher = tls.cipher()
+        self._session.tls = TlsFacts(
+            version=tls.version() or "",
+            cipher=cipher[0] if cipher else "",
+            sni=getattr(tls, "sni", ""),
+            resumed=bool(tls.session_reused),
+        )
         leg = self._listener.leg(self._session, tls.selected_alpn_protocol() or "http/1.1")
         transport.set_protocol(leg)
         leg.connection_made(transport)
@@ -282,7 +294,7 @@ class _Cleartext(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self._listener._shared.left(self)
-        self._listener._shared.gone(self._session)
+        self._listener._shared.gone(self._session, "client_closed")
 
     def drain(self) -> None:
         self._close()

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from h2log.access.record import Session, Sink
+from h2log.access.record import Session, SessionSink, Sink
 from h2log.clock import DateCache, monotonic
 from h2log.config import Limits
 from h2log.server.dispatch import Dispatcher
@@ -41,6 +41,7 @@ class Shared:
     dispatcher: Dispatcher
     limits: Limits
     sink: Sink
+    session_sink: SessionSink | None = None
     date: DateCache = field(default_factory=DateCache)
     legs: set[Leg] = field(default_factory=set)
     buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(READ_SIZE)))
@@ -52,8 +53,17 @@ class Shared:
     clients: Counter[str] = field(default_factory=Counter)
     """Open connections by client address, also those whose protocol is not known yet."""
 
-    def gone(self, session: Session) -> None:
+    def opened(self, session: Session) -> None:
+        """A connection's protocol is known."""
+        if self.session_sink is not None:
+            self.session_sink("opened", session)
+
+    def gone(self, session: Session, reason: str) -> None:
         """A connection's socket is closed: call it once for each that was accepted."""
+        session.duration = monotonic() - session.opened
+        session.reason = reason
+        if self.session_sink is not None:
+            self.session_sink("closed", session)
         self.clients[session.client] -= 1
         if not self.clients[session.client]:
             del self.clients[session.client]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from typing import Final
+from typing import Any, Final
 
 from h2log.errors import UsageError
 from h2log.server.pem import check_pair
@@ -15,6 +15,11 @@ ALPN: Final = ["h2", "http/1.1"]
 
 _CIPHERS: Final = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """For TLS 1.2: ephemeral and AEAD only, so none of RFC 9113's appendix A. TLS 1.3 has its own."""
+
+
+def _note_sni(tls: Any, name: str | None, context: ssl.SSLContext) -> None:
+    """Keep the server name that the client asked for (RFC 6066 section 3), for the log."""
+    tls.sni = name or ""
 
 
 def server_context(cert: str, key: str) -> ssl.SSLContext:
@@ -31,6 +36,7 @@ def server_context(cert: str, key: str) -> ssl.SSLContext:
     context.set_alpn_protocols(ALPN)
     # One ticket resumes a session as well as OpenSSL's two, for less work in each handshake.
     context.num_tickets = 1
+    context.sni_callback = _note_sni
     try:
         context.load_cert_chain(cert, key)
     except (ssl.SSLError, OSError) as error:
