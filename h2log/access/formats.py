@@ -1,19 +1,100 @@
-"""Formats: a record in, its line out. Each is compiled once to one function."""
+"""Formats: a record in, its line out. Each is compiled once to one function.
+
+    compile("combined")(record)
+    compile(":method :url :status :res[content-length] - :response-time[3] ms")(record)
+    compile(lambda record: f"{record.status}" if record.status >= 400 else None)(record)
+
+| name | |
+|---|---|
+| `h2log` | seven columns, tab separated (see `lines`) |
+| `h2log-full` | every column, tab separated (see `full`), with a header for each file |
+| `combined`, `common` | Apache's, as morgan prints them |
+| `dev`, `short`, `tiny` | morgan's; `dev` has colours in its `colored` form |
+| `json`, `ecs`, `caddy` | an object a line (see `jsonlines`) |
+
+Each is one line a record, whatever a client sent, and `readback.parse_line` reads it back.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, tzinfo
+from typing import Final, Literal
 
+from h2log.access.full import HEADER, full_line
+from h2log.access.jsonlines import caddy_line, ecs_line, json_line
 from h2log.access.lines import escape
 from h2log.access.record import AccessRecord
+from h2log.access.template import has_token, template
+from h2log.access.text import one_line
+from h2log.access.tokens import suggestion
 from h2log.clock import iso_second
+from h2log.errors import UsageError
 
-__all__ = ["Format", "h2log_format"]
+__all__ = ["NAMES", "Format", "FormatFunction", "compile", "h2log_format"]
 
-Format = Callable[[AccessRecord], str]
-"""Returns the line of a record, with its newline."""
+_Line = Callable[[AccessRecord], str]
+
+FormatFunction = Callable[[AccessRecord], str | None]
+"""An application's format: returns a line, with or without its newline, or None to skip."""
+
+Kind = Literal["tsv", "text", "json"]
 
 _MAX_SECONDS = 16
+
+_MILLISECONDS: Final = tuple(f".{n:03d}+00:00\t" for n in range(1000))
+"""What follows the second: found faster than made."""
+
+_COMMON: Final = (
+    ':remote-addr - :remote-user [:date[clf]] ":method :url HTTP/:http-version" :status '
+    ":res[content-length]"
+)
+_MORGAN: Final = {
+    "combined": f'{_COMMON} ":referrer" ":user-agent"',
+    "common": _COMMON,
+    "dev": ":method :url :status :response-time ms - :res[content-length]",
+    "short": ":remote-addr :remote-user :method :url HTTP/:http-version :status "
+    ":res[content-length] - :response-time ms",
+    "tiny": ":method :url :status :res[content-length] - :response-time ms",
+}
+
+
+class Format:
+    """A compiled format: called with a record, it returns its line with the newline.
+
+    A format that skips the record returns nothing (""). `line` is the function itself, for who
+    calls it often; `name` says what was compiled; `kind` what a line is: `tsv`, `text` or `json`;
+    `header` is what each file begins with, a whole line or nothing; `colored` the form for a
+    terminal, itself when there is no other; `readable` whether `parse_line(name, …)` reads it.
+    """
+
+    __slots__ = ("_colored", "header", "kind", "line", "name")
+
+    def __init__(
+        self, name: str, line: _Line, kind: Kind, header: str = "", colored: Format | None = None
+    ) -> None:
+        self.name = name
+        self.line = line
+        self.kind = kind
+        self.header = header
+        self._colored = colored
+
+    def __call__(self, record: AccessRecord) -> str:
+        """Return the record's line."""
+        return self.line(record)
+
+    def __repr__(self) -> str:
+        return f"<Format {self.name}>"
+
+    @property
+    def colored(self) -> Format:
+        """The form for a terminal."""
+        return self if self._colored is None else self._colored
+
+    @property
+    def readable(self) -> bool:
+        """Whether lines of it can be parsed back."""
+        return self.name in NAMES
 
 
 def h2log_format() -> Format:
@@ -28,8 +109,9 @@ def h2log_format() -> Format:
     def line(record: AccessRecord) -> str:
         wall = record.wall
         second = int(wall)
-        stamp = seconds.get(second)
-        if stamp is None:
+        try:
+            stamp = seconds[second]
+        except KeyError:
             if len(seconds) >= _MAX_SECONDS:
                 seconds.clear()
             stamp = seconds[second] = iso_second(second)
@@ -39,9 +121,83 @@ def h2log_format() -> Format:
         if not (target.isascii() and target.isprintable() and "\\" not in target):
             target = escape(target)
         return (
-            f"{stamp}.{int((wall - second) * 1000):03d}+00:00\t{record.status or '-'}\t"
+            f"{stamp}{_MILLISECONDS[int((wall - second) * 1000)]}{record.status or '-'}\t"
             f"{(record.end - record.start) * 1000:.3f}\t{session.id}\t{record.id}\t"
             f"{session.protocol}\t{target}\n"
         )
+
+    return Format("h2log", line, "tsv")
+
+
+def _colored_dev() -> Format:
+    """Return `dev` with the status in red, yellow, cyan or green."""
+
+    def shade(color: int) -> _Line:
+        return template(
+            f"\x1b[0m:method :url \x1b[{color}m:status\x1b[0m "
+            ":response-time ms - :res[content-length]\x1b[0m"
+        )
+
+    none, shades = shade(0), {2: shade(32), 3: shade(36), 4: shade(33)}
+    red = shade(31)
+
+    def line(record: AccessRecord) -> str:
+        hundreds = record.status // 100
+        return (red if hundreds >= 5 else shades.get(hundreds, none))(record)
+
+    return Format("dev", line, "text")
+
+
+def _morgan(name: str) -> Callable[[], Format]:
+    return lambda: Format(name, template(_MORGAN[name]), "text")
+
+
+_MAKERS: Final[dict[str, Callable[[], Format]]] = {
+    "h2log": h2log_format,
+    "h2log-full": lambda: Format("h2log-full", full_line(), "tsv", HEADER),
+    "combined": _morgan("combined"),
+    "common": _morgan("common"),
+    "dev": lambda: Format("dev", template(_MORGAN["dev"]), "text", colored=_colored_dev()),
+    "short": _morgan("short"),
+    "tiny": _morgan("tiny"),
+    "json": lambda: Format("json", json_line(), "json"),
+    "ecs": lambda: Format("ecs", ecs_line(), "json"),
+    "caddy": lambda: Format("caddy", caddy_line(), "json"),
+}
+
+NAMES: Final = tuple(_MAKERS)
+"""The named formats."""
+
+
+def compile(source: str | FormatFunction | Format, *, zone: tzinfo = UTC) -> Format:
+    """Return the format that `source` means: a name, a format string, or a function of the record.
+
+    `zone` is what `:date[locale]` and `:date[%…]` are told in. A function returns the line, or
+    None to skip the record; what would tear the line is escaped; when it raises, a note says so in
+    the line's place (`#failed request=… error=KeyError`). Raises UsageError for anything that is
+    no format, naming the place.
+    """
+    if isinstance(source, Format):
+        return source
+    if callable(source):
+        return Format(getattr(source, "__qualname__", repr(source)), _own(source), "text")
+    maker = _MAKERS.get(source)
+    if maker is not None:
+        return maker()
+    if has_token(source):
+        return Format(source, template(source, zone), "text")
+    raise UsageError(
+        f"unknown format {source!a}{suggestion(source, list(NAMES))}"
+        f" (formats: {', '.join(NAMES)}, or a text with tokens such as :method)"
+    )
+
+
+def _own(function: FormatFunction) -> _Line:
+    def line(record: AccessRecord) -> str:
+        try:
+            made = function(record)
+            return "" if made is None else one_line(made.removesuffix("\n")) + "\n"
+        except Exception as error:
+            return f"#failed request={record.id} error={type(error).__name__}\n"
 
     return line

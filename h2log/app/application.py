@@ -116,6 +116,8 @@ class App:
         """
         if request.method == "CONNECT" and not request.protocol:
             raise HTTPError(501, "this server is no proxy")
+        if request.target == "*" and request.method == "OPTIONS":  # of the whole server
+            return Response(b"", 204, [("allow", "GET, HEAD, OPTIONS")])
         found = self._router.find(request.raw_path)
         if found is not None:
             route, params = found

@@ -122,7 +122,7 @@ class Request:
         the response has begun. Raises ValueError for a value that would not be one line.
         """
         for link in links:
-            if not link.isprintable() or not link.isascii():
+            if not link.isprintable() or not link.isascii() or link != link.strip(" "):
                 raise ValueError(f"invalid Link {link!r}")
         if self._interim is not None and links:
             self._interim(103, [("link", link) for link in links])

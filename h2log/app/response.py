@@ -55,11 +55,12 @@ class Response:
         fields = [(name.lower(), value) for name, value in pairs]
         if content_type is not None:
             fields.insert(0, ("content-type", content_type))
-        for name, value in fields:
-            if _NAME(name) is None:
-                raise ValueError(f"invalid header name {name!r}")
-            if _BAD_IN_VALUE(value) or value != value.strip(" \t"):
-                raise ValueError(f"invalid value of header {name}: {value!r}")
+        check_fields(fields)
+        if not isinstance(body, bytes | FileContent | AsyncIterable):
+            raise TypeError(
+                f"a response's body is bytes, text, an asynchronous iterable of bytes or a file, "
+                f"not {type(body).__name__}; for JSON there is Response.json"
+            )
         self.body = body
         self.status = status
         self.headers = fields
@@ -96,14 +97,26 @@ class Response:
         return f"<Response {self.status}>"
 
 
+def check_fields(fields: Iterable[tuple[str, str]]) -> None:
+    """Raise ValueError for a header field that would not be one line (RFC 9110 section 5.5)."""
+    for name, value in fields:
+        if _NAME(name) is None:
+            raise ValueError(f"invalid header name {name!r}")
+        if _BAD_IN_VALUE(value) or value != value.strip(" \t"):
+            raise ValueError(f"invalid value of header {name}: {value!r}")
+
+
 def error_response(error: HTTPError, request_id: str) -> Response:
     """Return what the client is told of `error`: the detail, and the id to look for in the log."""
     detail = error.detail
     if error.status >= 500:
         detail = f"{detail}\nrequest id: {request_id}"
+    text = f"{error.status} {reason_phrase(error.status)}\n" + (
+        f"{detail}\n" if detail != reason_phrase(error.status) else ""
+    )
     return Response(
-        f"{error.status} {reason_phrase(error.status)}\n"
-        + (f"{detail}\n" if detail != reason_phrase(error.status) else ""),
+        text.encode("utf-8", "backslashreplace"),
         error.status,
         error.headers,
+        content_type="text/plain; charset=utf-8",
     )

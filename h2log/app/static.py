@@ -8,11 +8,13 @@ disk at most once a second. Larger ones are read as they are sent.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable
+from concurrent.futures import ThreadPoolExecutor
 from io import FileIO
 from mimetypes import MimeTypes
 from typing import Final
@@ -38,6 +40,11 @@ _ENTRY_OVERHEAD: Final = 2048
 
 _USUAL_PATH: Final = 512
 """Characters of a URL path that `_ENTRY_OVERHEAD` covers."""
+
+FILE_THREADS: Final = ThreadPoolExecutor(4, "h2log-files")
+"""Read files; threads of our own, so that an application that keeps asyncio's busy cannot keep
+files from being served."""
+_OUR_TROUBLE: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO))
 
 _TYPES: Final = MimeTypes(filenames=())
 for _suffix, _type in {
@@ -231,12 +238,12 @@ class StaticFolder:
         return self._partial(response, entry.version, first, last, body[first : last + 1])
 
     async def _load(self, request: Request, path: str, now: float) -> Response:
-        found = await _find_in_thread(self, path)
+        found = await _find_in_thread(self, path, executor=FILE_THREADS)
         if isinstance(found, str):
             _, mark, query = request.target.partition("?")
             return Response.redirect(found + mark + query, 308)
         if found is None:
-            return await self._not_found()
+            return await self._not_found(now)
         headers = self._headers(found.file, found.version)
         if found.content is not None:
             response = Response(found.content, 200, headers)
@@ -309,14 +316,17 @@ class StaticFolder:
         span = ("content-range", f"bytes {first}-{last}/{version.size}")
         return Response(content, 206, [*whole.headers, span])
 
-    async def _not_found(self) -> Response:
+    async def _not_found(self, now: float) -> Response:
         """Return the folder's own 404 page, if it has one."""
-        page = await _find_in_thread(self, self._prefix + "404.html")
-        if not isinstance(page, _Found):
-            raise HTTPError(404)
-        if page.content is None:
-            raise HTTPError(404)
-        return Response(page.content, 404, [("content-type", "text/html; charset=utf-8")])
+        path = self._prefix + "404.html"
+        page = self.kept(path, now)
+        if page is None:
+            found = await _find_in_thread(self, path, executor=FILE_THREADS)
+            if not isinstance(found, _Found) or found.content is None:
+                raise HTTPError(404)
+            page = Response(found.content, 200, self._headers(found.file, found.version))
+            self._keep(path, _Kept(path, found.file, found.version, page, now))
+        return Response(page.body, 404, [("content-type", "text/html; charset=utf-8")])
 
     # On the disk: these block, and run in a thread
 
@@ -335,7 +345,11 @@ class StaticFolder:
             # What was resolved is opened, and nothing that took its place: neither a link, nor a
             # pipe that would wait for its other end.
             descriptor = os.open(resolved, os.O_RDONLY | _OPEN_FLAGS)
-        except (OSError, ValueError):
+        except ValueError:
+            return None
+        except OSError as error:
+            if error.errno in _OUR_TROUBLE:
+                raise HTTPError(503) from None
             return None
         try:
             found = os.fstat(descriptor)

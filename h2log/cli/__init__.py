@@ -1,4 +1,4 @@
-"""The command line: `h2log serve`, `run`, `certs`, `tail`."""
+"""The command line: `h2log serve`, `run`, `certs`, `config`, `tail`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 import click
 
 from h2log.cli.certs import certs
+from h2log.cli.config import config
 from h2log.cli.serve import run, serve
 from h2log.cli.tail import tail
 from h2log.errors import UsageError
@@ -20,7 +21,7 @@ def cli() -> None:
     """A fast HTTP/2 server whose access log traces every connection and every request."""
 
 
-for command in (serve, run, certs, tail):
+for command in (serve, run, certs, config, tail):
     cli.add_command(command)
 
 

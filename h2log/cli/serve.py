@@ -7,32 +7,62 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
+from click.core import ParameterSource
 
+from h2log.access.formats import compile as compile_format
+from h2log.access.session_formats import SESSION_FORMATS
+from h2log.access.skip import compile_skip
 from h2log.app.application import App
-from h2log.config import LogSettings, ServerSettings, Settings, TlsSettings, build
+from h2log.config import FILE_VARIABLE, Check, Layer, Loaded, Settings, load
 from h2log.errors import UsageError
+from h2log.http2.budget import BUDGETS
 from h2log.logfile.applog import LEVELS, configure
-from h2log.logfile.writer import STDOUT
+from h2log.logfile.rotation import Keep, Names
+from h2log.logfile.schedule import Schedule, time_zone
+from h2log.logfile.writer import STDERR, STDOUT
 from h2log.server.process import serve_process
 
-__all__ = ["run", "serve"]
+__all__ = ["CHECKS", "STREAMS", "load_settings", "run", "serve", "server_options"]
 
 SAMPLE_SITE = Path(__file__).parent.parent / "examples" / "articles"
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
-_SERVER, _TLS, _LOG = ServerSettings(), TlsSettings(), LogSettings()
+STREAMS: Final = {STDOUT: "standard output", STDERR: "standard error"}
+
+_DEFAULTS = Settings()
+_SERVER, _TLS, _LOG = _DEFAULTS.server, _DEFAULTS.tls, _DEFAULTS.log
+
+# The key that each option sets. An option that is not given sets nothing: its default, which help
+# shows, is the tree's.
+_KEYS: Final = {
+    "host": ("server", "host"),
+    "port": ("server", "port"),
+    "cert": ("tls", "cert"),
+    "key": ("tls", "key"),
+    "insecure": ("server", "insecure"),
+    "log_level": ("log", "app", "level"),
+    "drain_timeout": ("server", "drain_timeout"),
+    "access_format": ("log", "access", "format"),
+}
 
 
-def _options(command: _Command) -> _Command:
+def server_options(command: _Command) -> _Command:
     """Give a command the options of every server."""
     for option in reversed(
         (
+            click.option(
+                "--config",
+                "file",
+                envvar=FILE_VARIABLE,
+                metavar="FILE",
+                help="Settings, TOML or JSON; without it, h2log.toml if it is here.",
+            ),
             click.option(
                 "--host", default=_SERVER.host, show_default=True, help="Address to bind."
             ),
@@ -52,15 +82,23 @@ def _options(command: _Command) -> _Command:
             ),
             click.option(
                 "--access-log",
-                default=_LOG.access,
+                multiple=True,
+                default=[output.path for output in _LOG.outputs],
                 show_default=True,
                 metavar="PATH",
-                help="File for the access log; - for standard output.",
+                help="File for the access log; - for standard output. Repeatable.",
+            ),
+            click.option(
+                "--access-format",
+                default=_LOG.outputs[0].format,
+                show_default=True,
+                metavar="FORMAT",
+                help="Of every access log: a name or a format string.",
             ),
             click.option(
                 "--log-level",
                 type=click.Choice(LEVELS),
-                default="warning",
+                default=_LOG.level,
                 show_default=True,
                 help="Of the server's own log, on standard error.",
             ),
@@ -78,36 +116,56 @@ def _options(command: _Command) -> _Command:
     return command
 
 
-def _settings(
-    *,
-    host: str,
-    port: int,
-    cert: str,
-    key: str,
-    insecure: bool,
-    access_log: str,
-    log_level: str,
-    drain_timeout: float,
-) -> Settings:
-    return build(
-        {
-            "server": {
-                "host": host,
-                "port": port,
-                "insecure": insecure,
-                "drain_timeout": float(drain_timeout),
-            },
-            "tls": {"cert": cert, "key": key},
-            "log": {"access": access_log, "level": log_level},
-        },
-        "command line",
-    )
+def _known_budget(name: str) -> None:
+    if name not in BUDGETS:
+        raise ValueError(f"unknown budget; there are {', '.join(sorted(BUDGETS))}")
+
+
+def _known_session_format(name: str) -> None:
+    if name not in SESSION_FORMATS:
+        raise ValueError(f"expected one of {', '.join(SESSION_FORMATS)}, got {name!r}")
+
+
+CHECKS: Final[dict[str, Check]] = {
+    "format": compile_format,
+    "session format": _known_session_format,
+    "skip": compile_skip,
+    "budget": _known_budget,
+    "rotate.every": lambda text: text == "never" or Schedule.parse(text),
+    "rotate.name": lambda text: Names(text, ""),
+    "rotate.keep": Keep.parse,
+    "rotate.timezone": time_zone,
+}
+"""What compiles the texts among the settings, so that a mistake in one is told at start."""
+
+
+def load_settings(file: str | None, options: Mapping[str, Any]) -> Loaded:
+    """Return the settings in force: the file's, the environment's and the options that were given.
+
+    To be called by a command that has the `server_options`.
+    """
+    source_of = click.get_current_context().get_parameter_source
+    layers = []
+    for name, value in options.items():
+        if source_of(name) is not ParameterSource.COMMANDLINE:
+            continue
+        values: Any = value
+        if name == "access_log":
+            # The first option is the first output's path, and so on: the rest of it stays.
+            values = {"log": {"access": [{"path": path} for path in value]}}
+        else:
+            for part in reversed(_KEYS[name]):
+                values = {part: values}
+        layers.append(Layer(f"flag --{name.replace('_', '-')}", values, by_place=True))
+    # A format for every output comes after the outputs.
+    layers.sort(key=lambda layer: layer.source == "flag --access-format")
+    return load(file, os.environ, layers, CHECKS)
 
 
 @click.command()
 @click.argument("root", required=False, type=click.Path())
-@_options
-def serve(root: str | None, **options: Any) -> None:
+@server_options
+def serve(root: str | None, file: str | None, **options: Any) -> None:
     """Serve the files of the folder ROOT; without it, the sample articles."""
     app = App()
     try:
@@ -118,18 +176,20 @@ def serve(root: str | None, **options: Any) -> None:
         raise UsageError(f"{root} is not a folder; name the folder to serve") from None
     except OSError as error:
         raise UsageError(f"cannot use the folder {root}: {error.strerror}") from None
-    _start(app, _settings(**options))
+    _start(app, load_settings(file, options).settings)
 
 
 @click.command()
 @click.argument("target", metavar="MODULE:ATTR")
-@_options
-def run(target: str, **options: Any) -> None:
+@server_options
+def run(target: str, file: str | None, **options: Any) -> None:
     """Serve the application MODULE:ATTR, an `h2log.App`."""
-    _start(load(target), _settings(**options))
+    # The application's mistakes first: without one there is nothing to configure.
+    app = load_application(target)
+    _start(app, load_settings(file, options).settings)
 
 
-def load(target: str) -> App:
+def load_application(target: str) -> App:
     """Import the application that `module:attribute` names, also from the working directory.
 
     Raises UsageError that names what is missing, or where the module's own code failed.
@@ -162,7 +222,12 @@ def _own_error(error: BaseException) -> str:
     """Return an exception of the application's code as one line with its place."""
     text = f"{type(error).__name__}: {error}".splitlines()[0]
     frames = traceback.extract_tb(error.__traceback__)
-    inner = [f for f in frames if "importlib" not in f.filename and f.filename != __file__]
+    # Its own code: neither ours, nor the library's of Python.
+    ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    python = os.path.dirname(os.__file__)
+    inner = [
+        f for f in frames if os.path.isabs(f.filename) and not f.filename.startswith((ours, python))
+    ]
     return f"{text} ({inner[-1].filename}, line {inner[-1].lineno})" if inner else text
 
 
@@ -178,7 +243,7 @@ def _announce(url: str, settings: Settings) -> None:
     """
     click.echo(click.style(url, bold=True))
     sys.stdout.flush()
-    log = settings.log.access
+    logs = [output.path for output in settings.log.outputs]
     ca = Path(settings.tls.cert).parent / "ca.pem"
     if settings.server.insecure:
         curl = f"curl -i --http2-prior-knowledge {url}/"
@@ -186,8 +251,9 @@ def _announce(url: str, settings: Settings) -> None:
         curl = f"curl -i --cacert {shlex.quote(str(ca))} {url}/"
     else:
         curl = f"curl -i -k {url}/"
-    beside = log == STDOUT
-    where = "standard output" if beside else os.path.abspath(log)
-    click.echo(f"{click.style('access log', dim=True)}  {where}", err=beside)
+    beside = STDOUT in (*logs, settings.log.session.path)
+    for path in logs or ["off"]:
+        where = STREAMS.get(path) or (os.path.abspath(path) if logs else path)
+        click.echo(f"{click.style('access log', dim=True)}  {where}", err=beside)
     click.echo(f"{click.style('try       ', dim=True)}  {curl}", err=beside)
     sys.stdout.flush()

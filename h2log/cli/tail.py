@@ -17,7 +17,7 @@ from typing import BinaryIO, Final
 import click
 
 from h2log.access.lines import escape, is_note, parse
-from h2log.config import LogSettings
+from h2log.config import AccessOutput
 from h2log.reader.follow import Follower, stored_lines
 
 __all__ = ["tail"]
@@ -29,7 +29,7 @@ _STATUS: Final = {"1": "blue", "2": "green", "3": "cyan", "4": "yellow", "5": "r
 
 
 @click.command()
-@click.argument("file", default=LogSettings().access, type=click.Path())
+@click.argument("file", default=AccessOutput().path, type=click.Path())
 @click.option(
     "-n",
     "count",

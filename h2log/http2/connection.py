@@ -55,8 +55,10 @@ class Connection(Reading):
 
     __slots__ = (
         "_active",
+        "_measured",
         "_opened_at",
         "_preface",
+        "_slow",
         "_tail",
         "_tail_since",
         "closing",
@@ -70,6 +72,8 @@ class Connection(Reading):
         self._tail = b""  # the beginning of a frame that is not whole yet
         self._tail_since = now
         self._opened_at = now
+        self._measured = now  # since when `_total` counts
+        self._slow = False  # the peer opens the connection's window too little
         self._active = now  # when the peer last sent something, or a request was open
         self.closing = False
         """Nothing more is read or sent but what `take` still returns."""
@@ -93,7 +97,10 @@ class Connection(Reading):
         try:
             pos = self._read_preface(data) if self._preface else 0
             self._read_frames(data, pos)
-            if self._unread_control > MAX_CONTROL_OUTPUT:
+            if (
+                self._unread_control > MAX_CONTROL_OUTPUT
+                or self._unread_heads > 2 * self._limits.max_streams
+            ):
                 raise SessionError(
                     ErrorCodes.ENHANCE_YOUR_CALM, "the peer does not read what it asks for"
                 )
@@ -139,6 +146,7 @@ class Connection(Reading):
                         and flags & _LAYOUT == _WHOLE_REQUEST
                         and (head := heads.get(payload) or self._match(payload)) is not None
                         and stream_id - self.last_stream_id == 2
+                        and stream_id <= MAX_STREAM_ID
                         and len(streams) < max_streams
                         and self._block is None
                         and self._final is None
@@ -241,6 +249,10 @@ class Connection(Reading):
         if late is not None:
             self.fail(late, Cause.TIMEOUT)
             return
+        elapsed = now - self._measured
+        if elapsed > limits.stall_timeout:
+            self._slow = self.window <= 0 and self._total < limits.min_rate * elapsed
+            self._measured, self._total = now, 0
         for stream in list(self.streams.values()):
             if (stream.queue or stream.waiting) and self._stalled(stream, now):
                 self.reset(stream, ErrorCodes.CANCEL)
@@ -262,7 +274,8 @@ class Connection(Reading):
         all of them; a stream that waits for its turn behind others is not stalled.
         """
         limits = self._limits
-        turns = stream.window > 0 and now - self._last_sent <= limits.stall_timeout
+        moves = now - self._last_sent <= limits.stall_timeout and not self._slow
+        turns = stream.window > 0 and moves
         if turns:
             return False
         if now - stream.progress > limits.stall_timeout:

@@ -21,13 +21,13 @@ from typing import Any, Final
 
 from h2log.http2.hpack import Field
 
-__all__ = ["RequestHead", "parse_request", "trailer_fault"]
+__all__ = ["BAD_IN_AUTHORITY", "RequestHead", "parse_request", "trailer_fault"]
 
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
 _METHOD: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _BAD_IN_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]|\A[ \t]|[ \t]\Z").search
 _BAD_IN_PATH: Final = re.compile(rb"[\x00-\x20\x7f]").search
-_BAD_IN_AUTHORITY: Final = re.compile(rb"[\x00-\x20\x7f@/?#\\]").search
+BAD_IN_AUTHORITY: Final = re.compile(rb"[\x00-\x20\x7f@/?#\\]").search
 _SCHEME: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*").fullmatch
 _DIGITS: Final = re.compile(rb"[0-9]{1,19}").fullmatch
 
@@ -185,7 +185,7 @@ def _pseudo_fault(pseudo: dict[bytes, bytes]) -> str | None:
     if _METHOD(method) is None:
         return "invalid :method"
     authority = pseudo.get(b":authority")
-    if authority is not None and _BAD_IN_AUTHORITY(authority):
+    if authority is not None and BAD_IN_AUTHORITY(authority):
         # Userinfo is not allowed for http and https (section 8.3.1), hence no @.
         return "invalid :authority"
     protocol = pseudo.get(b":protocol")
@@ -235,7 +235,7 @@ def _regular_fault(head: RequestHead, regular: list[Field], has_authority: bool)
                 return "two host fields"
             host = value
     if host is not None:
-        if _BAD_IN_AUTHORITY(host):
+        if BAD_IN_AUTHORITY(host):
             return "invalid host"
         text = host.decode("latin-1")
         if has_authority and text.lower() != head.authority.lower():

@@ -243,6 +243,8 @@ def _prefixed(value: int, mask: int, pattern: int) -> bytes:
 
 
 def _literal(text: bytes) -> bytes:
+    if len(text) > _MAX_HUFFMAN:
+        return _prefixed(len(text), 0x7F, 0) + text
     short = huffman.encode(text)
     if len(short) < len(text):
         return _prefixed(len(short), 0x7F, 0x80) + short
@@ -256,16 +258,25 @@ def _static_names() -> dict[bytes, int]:
     return names
 
 
+_MAX_HUFFMAN: Final = 256
+"""Bytes of the longest text that is worth coding: the work grows with its square."""
+
 _FIELD_INDEX: Final = {field: index for index, field in enumerate(_STATIC) if index}
 _NAME_INDEX: Final = _static_names()
 
 
-@lru_cache(maxsize=2048)
 def encode_field(name: bytes, value: bytes) -> bytes:
     """Return one field's bytes: indexed when the static table has it, else a plain literal.
 
     `name` must be in lower case (RFC 9113 section 8.2).
     """
+    if len(name) + len(value) > _MAX_HUFFMAN:  # not kept: a client may have chosen its length
+        return literal_name(name) + _literal(value)
+    return _encode_field(name, value)
+
+
+@lru_cache(maxsize=2048)
+def _encode_field(name: bytes, value: bytes) -> bytes:
     index = _FIELD_INDEX.get((name, value))
     if index is not None:
         return _prefixed(index, 0x7F, 0x80)

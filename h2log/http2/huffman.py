@@ -24,6 +24,8 @@ _MAX_LONG: Final = 16_384
 _MAX_SHORT: Final = 65_536
 """Entries kept of each: some 3 and 8 MiB for the process, should a peer fill them."""
 
+MAX_LENGTH: Final = 2**31
+
 _Entry = tuple[bytes, int]
 
 
@@ -78,21 +80,34 @@ class _Pieces:
 _long, _short = _Pieces(_MAX_LONG), _Pieces(_MAX_SHORT)
 
 
-def _walk(node: int, piece: bytes) -> _Entry:
-    """Compute an entry bit by bit. Raises HuffmanError."""
-    start = node
+_bytes: dict[int, _Entry] = {}  # by `node << 8 | byte`: there can be no more than 256 x 256
+
+
+def _byte(key: int) -> _Entry:
+    """Compute the entry of a single byte, bit by bit. Raises HuffmanError."""
+    node, byte = key >> 8, key & 0xFF
     symbols = bytearray()
-    for byte in piece:
-        for shift in range(7, -1, -1):
-            node = _NODES[node][byte >> shift & 1]
-            if node < 0:
-                if ~node == _EOS:
-                    raise HuffmanError("EOS inside a Huffman string")
-                symbols.append(~node)
-                node = 0
-    entry = bytes(symbols), node
-    _short.keep(start, piece, entry)
+    for shift in range(7, -1, -1):
+        node = _NODES[node][byte >> shift & 1]
+        if node < 0:
+            if ~node == _EOS:
+                raise HuffmanError("EOS inside a Huffman string")
+            symbols.append(~node)
+            node = 0
+    entry = _bytes[key] = bytes(symbols), node
     return entry
+
+
+def _walk(node: int, piece: bytes) -> _Entry:
+    """Compute the entry of a short piece from those of its bytes. Raises HuffmanError."""
+    start = node
+    text = b""
+    for byte in piece:
+        key = node << 8 | byte
+        symbols, node = _bytes.get(key) or _byte(key)
+        text += symbols
+    _short.keep(start, piece, (text, node))
+    return text, node
 
 
 def _join(node: int, piece: bytes) -> _Entry:
@@ -109,18 +124,25 @@ def _join(node: int, piece: bytes) -> _Entry:
     return text, node
 
 
-def decode(data: bytes) -> bytes:
-    """Return the string that `data` codes. Raises HuffmanError."""
+def decode(data: bytes, limit: int = MAX_LENGTH) -> bytes:
+    """Return the string that `data` codes. Raises HuffmanError.
+
+    Of a string longer than `limit` bytes no more than a piece beyond that is decoded and returned:
+    it will not be used.
+    """
     tables = _long.tables
     node = 0
-    text = b""
+    parts = []
     for pos in range(0, len(data), _LONG):
         piece = data[pos : pos + _LONG]
         symbols, node = tables[node].get(piece) or _join(node, piece)
-        text += symbols
+        parts.append(symbols)
+        limit -= len(symbols)
+        if limit < 0:
+            return b"".join(parts)
     if node not in _ENDS:
         raise HuffmanError("bad padding of a Huffman string")
-    return text
+    return b"".join(parts)
 
 
 def encode(text: bytes) -> bytes:

@@ -34,7 +34,7 @@ def parse_priority(value: bytes) -> tuple[int, bool]:
         member = member.strip(b" \t")
         found = _URGENCY(member)
         if found is not None:
-            number = int(found[1][:3])
+            number = int(found[1]) if len(found[1]) <= 15 else 8
             urgency = number if number <= 7 else DEFAULT_URGENCY
             continue
         found = _INCREMENTAL(member)

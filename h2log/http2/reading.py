@@ -135,9 +135,19 @@ class Reading(Requests):
             if not stream.parked:
                 self._ready.add(stream)
         elif target > self.last_stream_id:
-            if len(self._updates) >= self._limits.max_streams:  # section 7.1: what we would open
+            if target not in self._updates and self._updates_full():
+                # Section 7.1: no more than could be open.
                 raise SessionError(ErrorCodes.PROTOCOL_ERROR, "PRIORITY_UPDATE of too many streams")
             self._updates[target] = value
+
+    def _updates_full(self) -> bool:
+        """Say whether as many streams are open, or prioritized before they are, as may be open."""
+        most = self._limits.max_streams - len(self.streams)
+        if len(self._updates) >= most:
+            # What was answered from memory has never asked for its own.
+            last = self.last_stream_id
+            self._updates = {n: v for n, v in self._updates.items() if n > last}
+        return len(self._updates) >= most
 
     def _read_reset(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id == 0:
@@ -229,7 +239,8 @@ class Reading(Requests):
         # Free are two for each request and each full frame's worth that was sent.
         self._window_updates += 1
         sent = self._window_granted - self.window
-        if self._window_updates > self.last_stream_id + sent // (DEFAULT_FRAME_SIZE // 2):
+        free = self.last_stream_id - self._skipped + sent // (DEFAULT_FRAME_SIZE // 2)
+        if self._window_updates > free:
             self._purse.spend("window_update", self.now)
         if stream_id == 0:
             if increment == 0:

@@ -79,6 +79,7 @@ class Requests(Sending):
         "_self_dependent",
         "_settings_acked",
         "_settings_seen",
+        "_skipped",
         "_updates",
         "_window_granted",
         "_window_updates",
@@ -104,6 +105,7 @@ class Requests(Sending):
         self._new_ended = False
         # Windows larger than the default hold at once: no peer uses what it does not know of.
         self._initial_receive_window = max(limits.stream_window, DEFAULT_WINDOW)
+        self._skipped = 0  # by how much identifiers are ahead of the requests that used them
         self._gaps: list[range] = []  # identifiers that were skipped, and so never used
         self._settings_seen = False
         self._settings_acked = False
@@ -198,8 +200,10 @@ class Requests(Sending):
         self.block_size = len(block)
         if stream_id > self.last_stream_id:
             expected = (self.last_stream_id + 1) | 1
-            if stream_id > expected and len(self._gaps) < MAX_GAPS:
-                self._gaps.append(range(expected, stream_id, 2))
+            if stream_id > expected:
+                self._skipped += stream_id - expected
+                if len(self._gaps) < MAX_GAPS:
+                    self._gaps.append(range(expected, stream_id, 2))
             self.last_stream_id = stream_id
             self._new_request(stream_id, self._decode_head(stream_id, block), ended)
             return
@@ -291,8 +295,9 @@ class Requests(Sending):
         if len(self.streams) >= self._limits.max_streams:
             self._emit_reset(stream_id, ErrorCodes.REFUSED_STREAM)
             self._events.on_refused(stream_id, head, None)
-            if self._settings_acked:  # until then the peer need not know of the limit
-                self._purse.spend("server_reset", self.now)
+            # Until it has acknowledged our SETTINGS the peer need not know of the limit.
+            budget = "server_reset" if self._settings_acked else "rapid_reset"
+            self._purse.spend(budget, self.now)
             return
         if self._self_dependent and head.fault is None:
             head = copy(head)  # others may share it
@@ -307,6 +312,8 @@ class Requests(Sending):
         self._new_head = head
         self._new_ended = ended
         self._on_request(stream_id, head, ended)
+        if head.too_large:
+            self._purse.spend("server_reset", self.now)
 
     def open_stream(self, stream_id: int) -> Stream:
         """Take the request that `on_request` is delivering as a stream of its own."""

@@ -76,8 +76,10 @@ class Sending:
         "_resets",
         "_shrunk_table",
         "_table_size",
+        "_total",
         "_uncredited",
         "_unread_control",
+        "_unread_heads",
         "blocked",
         "now",
         "out_size",
@@ -105,9 +107,11 @@ class Sending:
         self._resets: dict[int, None] = {}  # in order of reset, the oldest first
         self._peer_initial_window = DEFAULT_WINDOW
         self._peer_max_frame = DEFAULT_FRAME_SIZE
+        self._unread_heads = 0  # responses without content that gathered meanwhile
         self._unread_control = 0  # bytes of control frames gathered while the peer does not read
         self._table_size = 4096
         self._shrunk_table = False
+        self._total = 0  # bytes that went out of queues since `Connection.tick` looked last
         self._last_sent = now  # when content last went out of a queue
         self.streams: dict[int, Stream] = {}
         """The open streams by identifier."""
@@ -135,7 +139,7 @@ class Sending:
 
     def take(self) -> bytes:
         """Return the output gathered since the last call, for the transport."""
-        self._unread_control = 0
+        self._unread_control = self._unread_heads = 0
         out = self._out
         data = b"".join(out)
         out.clear()
@@ -226,8 +230,10 @@ class Sending:
         if data:
             if not stream.queue:
                 # From now on it is the peer who lets it wait.
-                stream.progress = stream.measured = self.now
-                stream.taken = 0
+                stream.progress = self.now
+                if not stream.held_up:
+                    stream.measured = self.now
+                    stream.taken = 0
             stream.queue.append(data)
             stream.queued += len(data)
             self.queued += len(data)
@@ -267,6 +273,7 @@ class Sending:
             else:
                 stream.queue.popleft()
             stream.taken += size
+            self._total += size
             stream.progress = self._last_sent = self.now
             stream.window -= size
             self.window -= size
@@ -307,6 +314,8 @@ class Sending:
         little later, unless the peer is through by then.
         """
         stream.local_ended = True
+        if self.blocked:  # an honest peer cannot have more of them unread than it may have open
+            self._unread_heads += 1
         if not stream.remote_ended:
             self._remember_reset(stream.id)
             self._lingering[stream.id] = self.now

@@ -24,6 +24,14 @@ NO_RFC7540_PRIORITIES: Final = 0x9
 """RFC 9218 section 2.1; `h2` has no name for it."""
 
 
+_SWITCHES: Final = {
+    ENABLE_PUSH: "ENABLE_PUSH",
+    ENABLE_CONNECT_PROTOCOL: "ENABLE_CONNECT_PROTOCOL",
+    NO_RFC7540_PRIORITIES: "NO_RFC7540_PRIORITIES",
+}
+"""Settings that are 0 or 1 (RFC 9113 section 6.5.2, RFC 8441 section 3, RFC 9218 section 2.1)."""
+
+
 class EngineLimits(NamedTuple):
     """What the engine holds a peer to. Sizes in bytes, times in seconds."""
 
@@ -64,8 +72,8 @@ def parse_settings(payload: bytes) -> list[tuple[int, int]]:
         raise SessionError(ErrorCodes.FRAME_SIZE_ERROR, "SETTINGS of a partial entry")
     pairs = [SETTING.unpack_from(payload, pos) for pos in range(0, len(payload), 6)]
     for key, value in pairs:
-        if key == ENABLE_PUSH and value > 1:
-            raise SessionError(ErrorCodes.PROTOCOL_ERROR, f"ENABLE_PUSH is {value}")
+        if key in _SWITCHES and value > 1:
+            raise SessionError(ErrorCodes.PROTOCOL_ERROR, f"{_SWITCHES[key]} is {value}")
         if key == INITIAL_WINDOW_SIZE and value > MAX_WINDOW:
             raise SessionError(ErrorCodes.FLOW_CONTROL_ERROR, f"INITIAL_WINDOW_SIZE is {value}")
         if key == MAX_FRAME_SIZE and not 2**14 <= value < 2**24:

@@ -31,6 +31,7 @@ class Stream:
         "end_queued",
         "expected",
         "head",
+        "held_up",
         "id",
         "incremental",
         "local_ended",
@@ -95,6 +96,8 @@ class Stream:
         self.urgency = 3
         self.incremental = True
         """See `priority.Turns`; a client that says nothing gets its turns."""
+        self.held_up = False
+        """The layer above has waited for a window: `measured` goes on over an empty queue."""
         self.waiting = False
         """Set by the layer above while it makes no content for want of a window."""
         self.closed = False

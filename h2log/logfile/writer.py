@@ -1,14 +1,15 @@
-"""The one writer of a log: finished records in, whole lines in the file.
+"""The one writer of a log: records in, whole lines in the file, and a count of all that is not.
 
-Records are formatted in batches; the text gathers in memory and is appended by one task, a write
-at a time, when enough has gathered or the oldest line has waited `flush_interval`. The file is
-opened before the server listens. When it fails later, serving goes on: lines are kept up to
-`max_buffer`, then counted as dropped, and the writer tries again, waiting longer each time; the
-count stands in the log as a line of its own as soon as one can be written:
+Records are formatted in batches; the text gathers in memory and is appended by one task, in a
+thread of its own, when enough has gathered or the oldest line has waited `flush_interval`. The
+file is opened before the server listens. When it fails later, serving goes on: lines are kept up
+to `max_buffer`, and the writer tries again, waiting longer each time. Beyond the bound they are
+counted as dropped, and a note stands in the log where they would (see `notes`); with
+`overload="block"` the server is told before that (`overloaded`, `ready`).
 
-    #dropped lines=1234 since=2026-11-20T13:31:59+00:00 reason="No space left on device"
-
-No request can forge such a line, since a request's begins with its timestamp.
+Owners: `put` and everything of "the request's side" run in the loop's thread. `_write_chunk` and
+`_tend` run in the writer's thread, one at a time, while the task waits for them; they alone touch
+`_out`, `written` and the numbers of the flushes.
 """
 
 from __future__ import annotations
@@ -16,26 +17,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import stat
-import sys
-from collections import deque
-from pathlib import Path
-from typing import Any, Final
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final, Literal
 
-import aiofiles
 import aiofiles.os
 
-from h2log.access.formats import Format
-from h2log.access.record import AccessRecord
-from h2log.clock import iso_second, wall
+from h2log.clock import monotonic, wall
 from h2log.errors import UsageError
+from h2log.logfile.files import STDERR, STDOUT, LogFile
+from h2log.logfile.health import Health
+from h2log.logfile.notes import LineFormat, as_line, note_line
+from h2log.logfile.queue import Queue
+from h2log.logfile.rotation import Rotation
+from h2log.logfile.selection import Selection, Skip
 
-__all__ = ["LogWriter"]
+__all__ = ["STDERR", "STDOUT", "Fsync", "LogWriter", "Overload"]
 
 _logger = logging.getLogger("h2log.log")
 
-STDOUT: Final = "-"
 _BATCH: Final = 64
 """Records that are formatted at a time: some 60 microseconds of work."""
 _BLOCK: Final = 64 * 1024
@@ -44,77 +43,114 @@ LAST_WORDS: Final = 5.0
 """Seconds that the last lines may take at the end."""
 _FIRST_RETRY: Final = 0.1
 _LAST_RETRY: Final = 5.0
+_LONGEST_SLEEP: Final = 600.0
+"""Seconds after which the wall clock is looked at again: it may have been set."""
+
+_FULL: Final = "the buffer is full"
+
+Overload = Literal["drop", "block"]
+Fsync = float | Literal["never", "rotation"]
 
 
 class LogWriter:
-    """Writes records to `path` (`-` is standard output) in `line_format`.
+    """Writes records to `path` (`-` is standard output, `&2` standard error) in `line_format`.
 
     Use: `await open()`, then `put` for every record, from the loop's thread; `await close()` at
-    the end. `written` and `dropped` count lines.
+    the end. `written` and `dropped` count lines, `sequence` is the number of the last record: each
+    that is put has its own as its attribute `sequence`, if it can have one.
+
+    `fsync` is `never`, `rotation`, or a number of milliseconds after which a line has to be on the
+    disk; `skip` is a predicate of a record; `what` and `remedy` are for the message of a failed
+    start.
     """
 
     def __init__(
         self,
         path: str,
-        line_format: Format,
+        line_format: LineFormat,
         flush_interval: float = 0.1,
         max_buffer: int = 64 * 1024 * 1024,
+        *,
+        rotation: Rotation | None = None,
+        overload: Overload = "drop",
+        fsync: Fsync = "never",
+        skip: Skip | None = None,
+        file_mode: int | None = None,
+        what: str = "access log",
+        remedy: str = "choose another with --access-log, or - for standard output",
     ) -> None:
         self.path = path
-        self._format = line_format
-        self._interval = flush_interval
-        self._max_buffer = max_buffer
-        self._records: list[AccessRecord] = []
-        self._blocks: deque[bytes] = deque()  # formatted, whole lines each
-        self._buffered = 0  # bytes in _blocks
-        self._partial = b""  # what is being written: its rest goes first after a failure
-        self._partial_is_note = False
-        self._torn = 0  # bytes in the file after its last newline
-        self._file: Any = None
-        self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._wake = asyncio.Event()
-        self._closing = False
-        self._failing = False
-        self._unreported = 0  # dropped lines that the log does not tell of yet
-        self._reporting = 0  # those of the report that is being written
-        self._dropped_since = 0
-        self._reason = ""
         self.stuck = False
         self.written = 0
         self.dropped = 0
+        self.sequence = 0
+        self.overloaded = False
+        """The bound is reached and `overload` is `block`: await `ready` before reading on."""
+        self._format = line_format
+        self._selection = Selection(line_format, skip)
+        self._interval = flush_interval
+        self._max_buffer = max_buffer
+        self._blocking = overload == "block"
+        # Requests that are under way finish while no more are read: their lines still come.
+        self._limit = max_buffer * 2 if self._blocking else max_buffer
+        self._sync_every = None if isinstance(fsync, str) else fsync / 1000
+        self._what = what
+        self._remedy = remedy
+        self._out = LogFile(
+            path,
+            rotation,
+            header=as_line(getattr(line_format, "header", None)),
+            mode=file_mode,
+            sync_rotated=fsync != "never",
+        )
+        self._taken = 0
+        self._records: list[Any] = []
+        self._queue = Queue()
+        self._task: asyncio.Task[None] | None = None
+        self._thread: ThreadPoolExecutor | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._closing = False
+        self._closed = False
+        self._reopen = False
+        self._unsynced: float | None = None  # since when
+        self._failing = ""
+        self._failures = 0
+        self._bytes = 0
+        self._flushes = 0
+        self._flush_seconds = 0.0
+        self._flush_max = 0.0
 
     async def open(self) -> None:
         """Open the file for appending, making its folder. Raises UsageError when it cannot be."""
+        self._thread = ThreadPoolExecutor(1, "h2log-log")
         try:
-            if self.path != STDOUT:
-                Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-            await self._open_file()
-        except FileExistsError:  # of mkdir: a part of the path is a file
-            raise UsageError(
-                f"cannot open the access log {self.path}: Not a directory; "
-                "choose another with --access-log, or - for standard output"
-            ) from None
+            await self._in_thread(self._out.open)
         except OSError as error:
+            self._thread.shutdown(wait=False)
+            # mkdir: a part of the path is a file
+            reason = "Not a directory" if isinstance(error, FileExistsError) else error.strerror
             raise UsageError(
-                f"cannot open the access log {self.path}: {error.strerror or error}; "
-                "choose another with --access-log, or - for standard output"
+                f"cannot open the {self._what} {self.path}: {reason or error}; {self._remedy}"
             ) from None
+        self._closing = self._closed = False
         self._task = asyncio.create_task(self._run(), name="h2log-log-writer")
+        self._wake.set()
 
-    async def _open_file(self) -> None:
-        if self.path == STDOUT:
-            sys.stdout.flush()
-            self._file = await aiofiles.open(sys.stdout.fileno(), "ab", buffering=0, closefd=False)
-        else:
-            self._file = await aiofiles.open(self.path, "ab", buffering=0)
-            if await _ends_inside_a_line(self.path):  # what wrote it before us was killed
-                await self._file.write(b"\n")
+    async def _in_thread(self, function: Any) -> None:
+        await aiofiles.os.wrap(function)(executor=self._thread)
 
     # The request's side: never waits
 
-    def put(self, record: AccessRecord) -> None:
-        """Take a finished record."""
+    def put(self, record: Any) -> None:
+        """Take a finished record and give it its number."""
+        self.sequence = number = self.sequence + 1
+        try:
+            record.sequence = number
+        except AttributeError:  # what has no such attribute has no number
+            pass
         records = self._records
         records.append(record)
         if len(records) >= _BATCH:
@@ -122,10 +158,39 @@ class LogWriter:
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._interval, self._due)
 
+    def take(self, record: Any) -> None:
+        """Take a finished record that has its number already, as those of a `LogFan` do."""
+        records = self._records
+        records.append(record)
+        if len(records) >= _BATCH:
+            self._format_records()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._interval, self._due)
+
+    def flush_soon(self) -> None:
+        """Write every record put so far without waiting for more."""
+        self._format_records()
+        self._wake.set()
+
+    async def flush(self) -> None:
+        """Hand every record put so far to the writer; returns when it has been told."""
+        self.flush_soon()
+
+    def reopen(self) -> None:
+        """Look at once whether the path still names the open file (what SIGUSR1 is for)."""
+        self._reopen = True
+        self._wake.set()
+
+    async def ready(self) -> None:
+        """Return when there is room for more lines: at once unless `overloaded`."""
+        while self.overloaded:
+            self._room.clear()
+            await self._room.wait()
+
     def _due(self) -> None:
         self._timer = None
         self._format_records()
-        if self._blocks:
+        if self._queue:
             self._wake.set()
 
     def _format_records(self) -> None:
@@ -133,22 +198,33 @@ class LogWriter:
         records = self._records
         if not records:
             return
-        line = self._format
-        block = "".join([line(record) for record in records]).encode()
-        count = len(records)
-        records.clear()
-        if self._buffered + len(block) > self._max_buffer:
-            if not self._unreported:
-                self._dropped_since = int(wall())
-            self._unreported += count
-            self.dropped += count
+        self._records = []
+        self._taken += len(records)
+        if self._closed:
+            self._drop(len(records), records, "the log is closed")
             return
-        self._blocks.append(block)
-        self._buffered += len(block)
-        if self._buffered >= _BLOCK:
+        queue = self._queue
+        if queue.size >= self._limit:  # not worth the formatting
+            self._drop(len(records), records, self._failing or _FULL)
+            return
+        for kept, block, failed in self._selection.lines(records):
+            if failed:
+                self._drop(1, kept, failed)
+            elif queue.size and queue.size + len(block) > self._limit:
+                self._drop(block.count(b"\n"), kept, self._failing or _FULL)
+            else:
+                queue.add(block)
+        if self._blocking and queue.size >= self._max_buffer:
+            self.overloaded = True
+        if queue.size >= _BLOCK:
             self._wake.set()
         elif self._timer is None and not self._closing:
             self._timer = asyncio.get_running_loop().call_later(self._interval, self._due)
+
+    def _drop(self, lines: int, records: list[Any], reason: str) -> None:
+        self.dropped += lines
+        first, last = (getattr(record, "sequence", 0) for record in (records[0], records[-1]))
+        self._queue.miss(lines, first, last, wall(), reason)
 
     # The writer's side
 
@@ -168,11 +244,12 @@ class LogWriter:
                 self._wake.set()
             else:
                 if self._failing:
-                    self._failing = False
+                    self._failing = ""
                     _logger.warning("writing to %s again", self.path)
                 retry = _FIRST_RETRY
-                if self._closing and not (self._records or self._blocks):
+                if self._closing and not (self._records or self._queue):
                     return
+                self._set_alarm()
 
     async def _pause(self, seconds: float) -> None:
         """Wait before a retry; `close` cuts it short."""
@@ -187,57 +264,91 @@ class LogWriter:
 
     async def _write_all(self) -> None:
         """Write what is buffered, in the order it came. Raises OSError; nothing is lost then."""
-        if self._file is None:
-            await self._open_file()
-        while self._partial or self._blocks or self._unreported:
-            if not self._partial:
-                self._next_block()
-            count = await self._file.write(self._partial)
-            if count is None:  # a pipe that does not block is full
-                await _writable(self._file.fileno())
-                continue
-            newline = self._partial.rfind(b"\n", 0, count)
-            self._torn = self._torn + count if newline < 0 else count - newline - 1
-            # A disk that fills up takes a part; the rest of the line follows on this file.
-            if not self._partial_is_note:
-                self.written += self._partial.count(b"\n", 0, count)
-            self._partial = self._partial[count:]
+        if self._is_due():
+            await self._in_thread(self._tend)
+        queue = self._queue
+        while queue.offset < len(queue.data) or queue.next():
+            if queue.note is not None and not queue.data:
+                queue.data = note_line(self._format, "dropped", queue.note.fields)
+            before = queue.offset
+            try:
+                await self._in_thread(self._write_chunk)
+            except BlockingIOError:  # a pipe that does not block is full
+                await _writable(self._out.descriptor)
+            except BrokenPipeError:  # whoever read the line's beginning is gone
+                queue.offset = queue.data.rfind(b"\n", 0, queue.offset) + 1
+                raise
+            finally:
+                if queue.note is None:
+                    queue.size -= queue.offset - before
+                if self.overloaded and queue.size <= self._max_buffer // 2:
+                    self.overloaded = False
+                    self._room.set()
+        if self._is_due():
+            await self._in_thread(self._tend)
 
-    def _next_block(self) -> None:
-        """Take some blocks of what is buffered; a report of drops comes after what was kept."""
-        self._partial_is_note = not self._blocks
-        if self._partial_is_note:
-            reason = self._reason.replace("\\", "\\\\").replace('"', '\\"')
-            self._partial = (
-                f"#dropped lines={self._unreported} "
-                f'since={iso_second(self._dropped_since)}+00:00 reason="{reason}"\n'
-            ).encode()
-            self._reporting, self._unreported = self._unreported, 0
-            return
-        taken: list[bytes] = []
-        size = 0
-        while self._blocks and size < _BLOCK * 4:
-            block = self._blocks.popleft()
-            size += len(block)
-            taken.append(block)
-        self._buffered -= size
-        self._partial = b"".join(taken)
+    def _write_chunk(self) -> None:
+        queue = self._queue
+        begin = monotonic()
+        try:
+            while queue.offset < len(queue.data):
+                at = queue.offset
+                count = self._out.write(queue.data, at)
+                queue.offset = at + count
+                self._bytes += count
+                if queue.note is None:
+                    self.written += queue.data.count(b"\n", at, at + count)
+                if self._sync_every is not None and self._unsynced is None:
+                    self._unsynced = monotonic()
+        finally:
+            spent = monotonic() - begin
+            self._flushes += 1
+            self._flush_seconds += spent
+            self._flush_max = max(self._flush_max, spent)
+
+    def _is_due(self) -> bool:
+        return (
+            self._reopen
+            or wall() >= self._out.ends
+            or (
+                self._unsynced is not None
+                and self._sync_every is not None
+                and monotonic() - self._unsynced >= self._sync_every
+            )
+        )
+
+    def _tend(self) -> None:
+        """Do what is due without a line: reopen, rotate, sync."""
+        reopen, self._reopen = self._reopen, False
+        self._out.tend(reopen=reopen)
+        if self._unsynced is not None:
+            self._out.sync()
+            self._unsynced = None
+
+    def _set_alarm(self) -> None:
+        """Wake the writer when something is due though nobody puts a record."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        wait = self._out.ends - wall()
+        if self._unsynced is not None and self._sync_every is not None:
+            wait = min(wait, self._unsynced + self._sync_every - monotonic())
+        if wait != float("inf"):
+            # A rotation that is due and fails is tried again at a pace of its own.
+            wait = min(max(wait, 0.01 if wait > 0 else _FIRST_RETRY), _LONGEST_SLEEP)
+            self._alarm = asyncio.get_running_loop().call_later(wait, self._wake.set)
 
     def _failed(self, error: OSError) -> None:
-        self._reason = error.strerror or str(error)
+        reason = error.strerror or str(error)
+        self._failures += 1
         if not self._failing:
-            self._failing = True
             _logger.error(
                 "cannot write to %s: %s; serving goes on, lines are kept up to %d bytes",
                 self.path,
-                self._reason,
-                self._max_buffer,
+                reason,
+                self._limit,
             )
-
-    async def flush(self) -> None:
-        """Hand every record put so far to the writer; returns when it has been told."""
-        self._format_records()
-        self._wake.set()
+        self._failing = reason
 
     async def close(self) -> None:
         """Write what is left, once, and close the file; what cannot be written is counted.
@@ -245,12 +356,13 @@ class LogWriter:
         A pipe whose reader has stopped reading would hold a write for ever: after `LAST_WORDS`
         seconds it is given up, and `stuck` is set, since its thread cannot be ended.
         """
-        if self._task is None:
+        if self._task is None or self._thread is None:
             return
         self._closing = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._alarm):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._alarm = None
         self._format_records()
         self._wake.set()
         done, _ = await asyncio.wait((self._task,), timeout=LAST_WORDS)
@@ -259,21 +371,56 @@ class LogWriter:
             self._task.cancel()
             await asyncio.wait((self._task,))
         self._task = None
-        waiting = list(self._blocks)
-        if not self._partial_is_note:
-            waiting.append(self._partial)
-        elif self._partial:
-            self._unreported += self._reporting
-        lost = sum(block.count(b"\n") for block in waiting)
-        self.dropped += lost
-        if lost or self._unreported:
-            _logger.error("%d lines could not be written to %s", lost + self._unreported, self.path)
-        if self._file is not None and not self.stuck:
+        self._closed = True
+        if not self.stuck:
             with contextlib.suppress(OSError):
-                if self._torn:
-                    await _cut(self._file.fileno(), self._torn)
-                await self._file.close()
-            self._file = None
+                await self._in_thread(self._end)
+        self._thread.shutdown(wait=False)
+        self._give_up()
+        self.overloaded = False
+        self._room.set()
+
+    def _end(self) -> None:
+        try:
+            if self._sync_every is not None:
+                self._out.sync()
+        finally:
+            self._out.close()
+        lost = self._out.lost.count(b"\n")  # their file was deleted, and there was no other
+        self.written -= lost
+        self.dropped += lost
+
+    def _give_up(self) -> None:
+        """Count what could not be written, and tell of it."""
+        self._format_records()
+        lost, untold = self._queue.lines(), self._queue.untold()
+        self.dropped += lost
+        self._queue.clear()
+        lost += self._out.lost.count(b"\n")
+        if lost or untold:
+            _logger.error("%d lines could not be written to %s", lost + untold, self.path)
+
+    def health(self) -> Health:
+        """Return how the log does at this moment; counting what is queued takes the longest."""
+        return Health(
+            path=self.path,
+            file=self._out.current,
+            taken=self._taken + len(self._records),
+            written=self.written,
+            skipped=self._selection.skipped,
+            dropped=self.dropped,
+            bytes=self._bytes,
+            flushes=self._flushes,
+            flush_max=self._flush_max,
+            flush_mean=self._flush_seconds / self._flushes if self._flushes else 0.0,
+            queued_lines=self._queue.lines() + len(self._records),
+            queued_bytes=self._queue.size,
+            failures=self._failures + self._out.failures,
+            failing=self._failing,
+            rotations=self._out.rotations,
+            reopened=self._out.reopened,
+            overloaded=self.overloaded,
+        )
 
 
 async def _writable(descriptor: int) -> None:
@@ -290,22 +437,3 @@ async def _writable(descriptor: int) -> None:
         await ready
     finally:
         loop.remove_writer(descriptor)
-
-
-@aiofiles.os.wrap
-def _ends_inside_a_line(path: str) -> bool:
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        return False
-    with open(path, "rb") as file:
-        if file.seek(0, os.SEEK_END) == 0:
-            return False
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) != b"\n"
-
-
-@aiofiles.os.wrap
-def _cut(descriptor: int, size: int) -> None:
-    """Take the last `size` bytes off a regular file: the beginning of a line that has no end."""
-    found = os.fstat(descriptor)
-    if stat.S_ISREG(found.st_mode):
-        os.ftruncate(descriptor, found.st_size - size)

@@ -382,7 +382,7 @@ class _Entry(NamedTuple):
 def _rotated(path: Path) -> list[_Entry]:
     """Return the files beside `path` with a number or date in its name, as rotators give it."""
     stem, suffix = re.escape(path.stem), re.escape(path.suffix)
-    names = re.compile(rf"{stem}{suffix}[.-][0-9].*|{stem}[.-][0-9].*{suffix}", re.DOTALL)
+    names = re.compile(rf"{stem}{suffix}[._-][0-9].*|{stem}[._-][0-9].*{suffix}", re.DOTALL)
     found = []
     try:
         with os.scandir(path.parent) as entries:

@@ -5,10 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from h2log.errors import HTTPError
 
 __all__ = ["ContentBuffer"]
+
+
+_MERGED: Final = 16 * 1024
 
 
 class ContentBuffer:
@@ -49,7 +53,7 @@ class ContentBuffer:
         self._waited = 0.0  # seconds that a handler waited so far
         self._on_read = on_read
         self._on_wait = on_wait
-        self._pieces: deque[bytes] = deque()
+        self._pieces: deque[bytes | bytearray] = deque()
         self._total = 0
         self._ended = False
         self._waiters: list[asyncio.Future[None]] = []
@@ -61,7 +65,15 @@ class ContentBuffer:
     def feed(self, piece: bytes) -> None:
         """Take a piece, never empty."""
         self._total += len(piece)
-        self._pieces.append(piece)
+        pieces = self._pieces
+        if pieces and len(pieces[-1]) + len(piece) <= _MERGED:
+            # Many small pieces would take many times their size.
+            last = pieces[-1]
+            if isinstance(last, bytes):
+                last = pieces[-1] = bytearray(last)
+            last += piece
+        else:
+            pieces.append(piece)
         self._wake()
 
     def end(self) -> None:
@@ -84,7 +96,7 @@ class ContentBuffer:
             await self._wait()
         if self._total > self._limit:
             raise HTTPError(413, f"the content is larger than {self._limit} bytes")
-        piece = self._pieces.popleft()
+        piece = bytes(self._pieces.popleft())
         self._on_read(len(piece))
         return piece
 

@@ -21,6 +21,7 @@ from h2log.access.record import Outcome
 from h2log.app.application import App
 from h2log.app.request import Request
 from h2log.app.response import NO_CONTENT_STATUS, FileContent, Response, error_response
+from h2log.app.static import FILE_THREADS
 from h2log.clock import monotonic
 from h2log.errors import HTTPError
 from h2log.ids import request_id, session_id
@@ -32,6 +33,10 @@ _logger = logging.getLogger("h2log.app")
 FILE_CHUNK = 240 * 1024
 """Bytes of a large file that are read at a time: a thread's round trip costs as much as copying
 this many; below the size from which the allocator maps memory anew (see `process`)."""
+
+
+# What a handler's code may raise that ends its request and nothing else.
+_HANDLER_ERRORS = (Exception, asyncio.CancelledError, SystemExit)
 
 
 class Reply(Protocol):
@@ -100,7 +105,7 @@ class Dispatcher:
         context = self.context(exchange)
         try:
             answer = context.run(self._app.answer, request, exchange.start)
-        except (Exception, asyncio.CancelledError) as error:
+        except _HANDLER_ERRORS as error:
             answer = self._failure(error, exchange)
         _note(request, exchange)
         if isinstance(answer, Response) and not _needs_task(answer):
@@ -129,7 +134,7 @@ class Dispatcher:
                 raise TypeError(
                     f"the handler returned {type(response).__name__}, expected Response"
                 )
-        except (Exception, asyncio.CancelledError) as error:
+        except _HANDLER_ERRORS as error:
             if _cancelled(error):
                 raise
             response = self._failure(error, exchange)
@@ -139,7 +144,7 @@ class Dispatcher:
                 await self._send(response, exchange, reply)
             else:
                 self.send_now(response, exchange, reply)
-        except (Exception, asyncio.CancelledError) as error:
+        except _HANDLER_ERRORS as error:
             if _cancelled(error):
                 raise
             self._broken(error, exchange, reply)
@@ -158,7 +163,15 @@ class Dispatcher:
             exchange.verdict = Outcome.HANDLER_ERROR
         elif error.status == 408:
             exchange.verdict = Outcome.TIMEOUT
-        return error_response(error, exchange.id)
+        try:
+            return error_response(error, exchange.id)
+        except Exception:
+            _logger.exception(
+                "the error response cannot be sent",
+                extra={"session_id": exchange.session.id, "request_id": exchange.id},
+            )
+            exchange.verdict = Outcome.HANDLER_ERROR
+            return error_response(HTTPError(500), exchange.id)
 
     def _broken(self, error: BaseException, exchange: Exchange, reply: Reply) -> None:
         """The response failed after it was begun, or could not be begun."""
@@ -175,8 +188,13 @@ class Dispatcher:
         if exchange.status:
             exchange.finish(Outcome.HANDLER_ERROR, monotonic())
             reply.abort()
-        else:
+            return
+        try:
             self.send_now(error_response(HTTPError(500), exchange.id), exchange, reply)
+        except Exception:  # whatever is wrong, the request must not stay open
+            _logger.exception("the connection failed")
+            exchange.finish(Outcome.HANDLER_ERROR, monotonic())
+            reply.abort()
 
     def send_now(self, response: Response, exchange: Exchange, reply: Reply) -> None:
         """Send a response whose body is bytes."""
@@ -185,6 +203,9 @@ class Dispatcher:
         if reply.closed:
             return
         bare = _bare(exchange, response)
+        declared = _declared_length(response)
+        if not bare and declared is not None and declared != len(body):
+            raise ValueError(f"{len(body)} bytes of content, not its content-length of {declared}")
         reply.start(response, end=bare or not body)
         if body and not bare:
             reply.write(body, end=True)
@@ -204,12 +225,17 @@ class Dispatcher:
         declared = _declared_length(response)
         sent = 0
         try:
+            await reply.drain()
             async for piece in body:
+                if not isinstance(piece, bytes | bytearray | memoryview):
+                    raise TypeError(
+                        f"the response's iterator gave {type(piece).__name__}, expected bytes"
+                    )
                 if piece:
                     sent += len(piece)
                     if declared is not None and sent > declared:
                         raise ValueError(f"more content than its content-length of {declared}")
-                    reply.write(piece)
+                    reply.write(bytes(piece))
                     await reply.drain()
                 if reply.closed:
                     return
@@ -234,7 +260,7 @@ class Dispatcher:
                 return
             if content.offset:
                 content.file.seek(content.offset)
-            file = aiofiles.threadpool.wrap(content.file)
+            file = aiofiles.threadpool.wrap(content.file, executor=FILE_THREADS)
             left = content.length
             while left and not reply.closed:
                 size = await reply.room(min(left, FILE_CHUNK))

@@ -16,13 +16,14 @@ import h11
 from h2log.access.exchange import Exchange
 from h2log.access.record import Outcome, Session
 from h2log.app.request import Request
-from h2log.app.response import Response, error_response
+from h2log.app.response import Response, check_fields, error_response
 from h2log.clock import monotonic, wall
 from h2log.errors import HTTPError, reason_phrase
+from h2log.http2.head import BAD_IN_AUTHORITY
 from h2log.http2.hpack import FIELD_OVERHEAD
 from h2log.ids import new_id
 from h2log.server.content import ContentBuffer
-from h2log.server.session import Shared, Stall, hang_up
+from h2log.server.session import HangUp, Shared, Stall
 
 __all__ = ["Http1Head", "Http1Leg"]
 
@@ -105,7 +106,7 @@ class Http1Leg(asyncio.BufferedProtocol):
         self._begun = False  # some of it has come
         self._going = False
         self._closed = False
-        self._hanging_up: asyncio.TimerHandle | None = None
+        self._hanging_up: HangUp | None = None
         self._blocked = False  # the transport is full
         self._stall = Stall(shared.limits)
         self._ended_for = ""  # why we ended the connection, if we did
@@ -129,13 +130,19 @@ class Http1Leg(asyncio.BufferedProtocol):
     def buffer_updated(self, size: int) -> None:
         """Take what was read."""
         self._session.received += size
-        self.data_received(bytes(self._shared.buffer[:size]))
+        shared = self._shared
+        self.data_received(bytes(shared.buffer[:size]))
+        if shared.log is not None and shared.log.overloaded:
+            shared.hold(self._transport)
 
     def data_received(self, data: bytes) -> None:
         """Take what has come."""
         if self._closed:
             return
         if self._reply is None and not self._begun:
+            data = data.lstrip(b"\r\n")  # RFC 9112 section 2.2
+            if not data:
+                return
             self._begun = True
             self._since = monotonic()
             self._first_line = b""
@@ -160,6 +167,7 @@ class Http1Leg(asyncio.BufferedProtocol):
         if reply is not None:
             reply.exchange.finish(Outcome.PEER_LOST, monotonic())
             reply.lost()
+        self._abandon(Outcome.PEER_LOST)
         self._wake()
         if _logger.isEnabledFor(logging.DEBUG):
             self._debug("closed after %d requests", self._session.requests)
@@ -173,6 +181,8 @@ class Http1Leg(asyncio.BufferedProtocol):
         """The transport has room again."""
         self._blocked = False
         self._wake()
+        if self._reply is None:
+            self._advance()
 
     # The server's side
 
@@ -188,6 +198,12 @@ class Http1Leg(asyncio.BufferedProtocol):
         if self._reply is not None:
             self._reply.exchange.finish(Outcome.SHUTDOWN, monotonic())
             self._reply.lost()
+        self._abandon(Outcome.SHUTDOWN)
+        if self._transport is not None:
+            self._transport.abort()
+
+    def abort(self) -> None:
+        """Cut the connection; see `Leg`."""
         if self._transport is not None:
             self._transport.abort()
 
@@ -223,6 +239,8 @@ class Http1Leg(asyncio.BufferedProtocol):
         """Take every event that h11 has and that can be used now."""
         try:
             while not self._closed:
+                if self._reply is None and self.full:
+                    break  # the client has not read what it asked for before
                 event = self._h11.next_event()
                 if event is h11.NEED_DATA or event is h11.PAUSED:
                     break
@@ -248,7 +266,9 @@ class Http1Leg(asyncio.BufferedProtocol):
             return
         reply = self._reply
         ahead = 0
-        if reply is not None:
+        if reply is None and self.full:
+            ahead = len(self._h11.trailing_data[0])
+        elif reply is not None:
             ahead = reply.unread if not reply.content_ended else len(self._h11.trailing_data[0])
         if ahead > _READ_AHEAD and not self._paused:
             self._paused = True
@@ -275,7 +295,7 @@ class Http1Leg(asyncio.BufferedProtocol):
             limits.max_body_bytes,
             limits.body_timeout,
             limits.min_rate,
-            self._content_read,
+            lambda size: self._content_read(reply, size),
             self._continue,
         )
         reply = self._reply = Http1Reply(self, exchange, content)
@@ -304,6 +324,9 @@ class Http1Leg(asyncio.BufferedProtocol):
         """Return why a request must not reach a handler, or None."""
         limits = self._shared.limits
         names = [name for name, _ in head.fields]
+        hosts = [value for name, value in head.fields if name == b"host"]
+        if any(BAD_IN_AUTHORITY(value) for value in hosts):
+            return HTTPError(400, "invalid host")
         if version[:1] != b"1":
             self._going = True
             return HTTPError(505)
@@ -344,13 +367,24 @@ class Http1Leg(asyncio.BufferedProtocol):
             reply.lost()
         self._close()
 
-    def _refuse(self, status: int, outcome: Outcome, reason: str) -> None:
-        """Open the line of a request whose header never came to be, answer, and close."""
-        now = monotonic()
+    def _abandon(self, outcome: Outcome) -> None:
+        """Write the line of a request of which no more than a part of the header will come."""
+        if self._begun and self._reply is None and self._first_line:
+            self._begun = False
+            self._begun_exchange().finish(outcome, monotonic())
+
+    def _begun_exchange(self) -> Exchange:
+        """Open the exchange of a request whose header never came to be."""
         parts = self._first_line.split(b"\n", 1)[0].rstrip(b"\r").split(b" ")
         method, target = (parts[0], parts[1]) if len(parts) > 1 else (b"", b"")
         head = Http1Head(method.decode("latin-1"), target.decode("latin-1"), self._scheme)
-        exchange = Exchange(self._session, head, new_id(), self._session.requests + 1, wall(), now)
+        nth = self._session.requests + 1
+        return Exchange(self._session, head, new_id(), nth, wall(), monotonic())
+
+    def _refuse(self, status: int, outcome: Outcome, reason: str) -> None:
+        """Open the line of a request whose header never came to be, answer, and close."""
+        exchange = self._begun_exchange()
+        self._begun = False
         exchange.verdict = outcome
         if self._h11.our_state is h11.IDLE or self._h11.our_state is h11.SEND_RESPONSE:
             reply = Http1Reply(self, exchange, None)
@@ -367,10 +401,10 @@ class Http1Leg(asyncio.BufferedProtocol):
         if self._h11.they_are_waiting_for_100_continue and not self._closed:
             self._send(h11.InformationalResponse(status_code=100, headers=[]))
 
-    def _content_read(self, size: int) -> None:
-        if self._reply is not None:
-            self._reply.unread -= size
-        self._balance()
+    def _content_read(self, reply: Http1Reply, size: int) -> None:
+        if reply is self._reply and not reply.ended:
+            reply.unread -= size
+            self._balance()
 
     # Writing
 
@@ -390,10 +424,12 @@ class Http1Leg(asyncio.BufferedProtocol):
 
     def respond(self, reply: Http1Reply, response: Response) -> None:
         """Send status and header. Raises h11.LocalProtocolError for what cannot be sent."""
+        check_fields(response.headers)
+        bare = response.status == 204  # RFC 9110 section 8.6
         headers = [
             (name.encode("ascii"), value.encode("latin-1"))
             for name, value in response.headers
-            if name not in _DROPPED
+            if name not in _DROPPED and not (bare and name == "content-length")
         ]
         sized = any(name == b"content-length" for name, _ in headers)
         length = response.content_length()
@@ -423,7 +459,9 @@ class Http1Leg(asyncio.BufferedProtocol):
         """The response is complete: the next request's turn, when this one's content is through."""
         self._send(h11.EndOfMessage())
         self._since = monotonic()
-        reply.exchange.finish(reply.exchange.verdict, self._since)
+        lost = self._transport is not None and self._transport.is_closing()
+        outcome = Outcome.PEER_LOST if lost and not self._closed else reply.exchange.verdict
+        reply.exchange.finish(outcome, self._since)
         self._next_if_done()
 
     def _next_if_done(self) -> None:
@@ -458,7 +496,7 @@ class Http1Leg(asyncio.BufferedProtocol):
             return
         self._closed = True
         if self._transport is not None:
-            self._hanging_up = hang_up(self._transport)
+            self._hanging_up = HangUp(self._transport)
 
     def give_up(self, reply: Http1Reply) -> None:
         """Close so that the client sees that the response is not complete."""
@@ -603,6 +641,8 @@ class Http1Reply:
         await self._wait()
 
     async def _wait(self) -> None:
+        if not self._leg.full:
+            return
         began = monotonic()
         await self._leg.wait_writable()
         self.exchange.details().blocked += monotonic() - began

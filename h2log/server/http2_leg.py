@@ -19,12 +19,13 @@ from h2log.access.exchange import Exchange
 from h2log.access.record import Outcome, Session
 from h2log.app.conditional import CONDITIONS
 from h2log.app.request import Request
-from h2log.app.response import Response, error_response
+from h2log.app.response import Response, check_fields, error_response
 from h2log.clock import monotonic, wall
 from h2log.errors import HTTPError, UsageError
 from h2log.http2.budget import BUDGETS, OUTPUT_LIMIT, Budget
 from h2log.http2.connection import Connection
 from h2log.http2.events import Cause
+from h2log.http2.frames import DEFAULT_FRAME_SIZE
 from h2log.http2.head import RequestHead
 from h2log.http2.hpack import encode, literal_name
 from h2log.http2.sending import Prepared
@@ -32,7 +33,7 @@ from h2log.http2.settings import EngineLimits
 from h2log.http2.stream import Stream
 from h2log.ids import new_id
 from h2log.server.content import ContentBuffer
-from h2log.server.session import Shared, Stall, hang_up
+from h2log.server.session import HangUp, Shared, Stall
 
 __all__ = ["Http2Leg", "engine_limits"]
 
@@ -82,11 +83,14 @@ def _is_plain(head: RequestHead) -> bool:
 
 
 def _block(response: Response) -> bytes:
-    """Return a response's header block without its tail."""
+    """Return a response's header block without its tail. Raises ValueError for a bad field."""
+    check_fields(response.headers)
     fields = [(b":status", b"%d" % response.status)]
     sized = response.status == 304  # its length would be the content's that is not sent
     for name, value in response.headers:
         if name in _DROPPED or name == "date":
+            continue
+        if name == "content-length" and response.status == 204:  # RFC 9110 section 8.6
             continue
         sized = sized or name == "content-length"
         fields.append((name.encode("ascii"), value.encode("latin-1")))
@@ -117,6 +121,7 @@ class Http2Leg(asyncio.BufferedProtocol):
         "_stall",
         "_stalled",
         "_transport",
+        "files",
     )
 
     def __init__(self, session: Session, shared: Shared, limits: EngineLimits) -> None:
@@ -132,9 +137,10 @@ class Http2Leg(asyncio.BufferedProtocol):
         self._reading = False  # inside data_received, which flushes at its end
         self._stall = Stall(shared.limits)
         self._held = 0  # bytes of files that are being read, or wait to be sent
+        self.files = 0  # responses that are files and being sent
         self._room_waiters: deque[asyncio.Future[None]] = deque()
         self._lost = False
-        self._hanging_up: asyncio.TimerHandle | None = None
+        self._hanging_up: HangUp | None = None
         self._shutting = False
         self._stalled = False
         session.protocol = "h2"
@@ -157,13 +163,18 @@ class Http2Leg(asyncio.BufferedProtocol):
     def buffer_updated(self, size: int) -> None:
         """Take what was read."""
         self._session.received += size
-        self.data_received(bytes(self._shared.buffer[:size]))
+        shared = self._shared
+        self.data_received(bytes(shared.buffer[:size]))
+        if shared.log is not None and shared.log.overloaded:
+            shared.hold(self._transport)
 
     def data_received(self, data: bytes) -> None:
         """Read every whole frame in `data`, answer, and write once."""
         self._reading = True
-        self._conn.receive(data, monotonic())
-        self._reading = False
+        try:
+            self._conn.receive(data, monotonic())
+        finally:
+            self._reading = False
         self._flush()
 
     def eof_received(self) -> bool:
@@ -210,6 +221,11 @@ class Http2Leg(asyncio.BufferedProtocol):
         self._conn.drain(monotonic())
         self._flush()
 
+    def abort(self) -> None:
+        """Cut the connection; see `Leg`."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def tick(self, now: float) -> None:
         """Let time pass; see `Leg`."""
         conn = self._conn
@@ -249,6 +265,8 @@ class Http2Leg(asyncio.BufferedProtocol):
         transport = self._transport
         if self._lost or transport is None:
             return
+        if transport.is_closing() and self._hanging_up is None:
+            return  # the peer is gone: `connection_lost` follows, and says so of what is open
         while conn.out_size and not conn.blocked:
             self._session.sent += conn.out_size
             transport.write(conn.take())
@@ -265,7 +283,7 @@ class Http2Leg(asyncio.BufferedProtocol):
                 self._session.sent += conn.out_size
                 transport.write(conn.take())
             if self._hanging_up is None:
-                self._hanging_up = hang_up(transport)
+                self._hanging_up = HangUp(transport)
 
     # The engine's events
 
@@ -293,7 +311,7 @@ class Http2Leg(asyncio.BufferedProtocol):
                     assert self._transport is not None
                     self._session.sent += conn.out_size
                     self._transport.write(conn.take())
-                if conn.send_prepared(stream_id, prepared, self._tail(exchange)):
+                if conn.send_prepared(stream_id, prepared, self._tail(exchange, stamp)):
                     exchange.status = 200
                     exchange.sent = prepared.size
                     exchange.header_sent = prepared.head_size
@@ -303,9 +321,9 @@ class Http2Leg(asyncio.BufferedProtocol):
                     return
         self._take(stream_id, exchange, head, ended)
 
-    def _tail(self, exchange: Exchange) -> bytes:
-        """Return the end of a header block: `date` and `x-request-id`."""
-        date = self._shared.date(wall())
+    def _tail(self, exchange: Exchange, now: float) -> bytes:
+        """Return the end of a header block at `now` (epoch): `date` and `x-request-id`."""
+        date = self._shared.date(now)
         if date is not self._date:
             self._date = date
             self._date_tail = _DATE_HEAD + date.encode() + _ID_HEAD
@@ -364,7 +382,8 @@ class Http2Leg(asyncio.BufferedProtocol):
             detail.reset_code = ErrorCodes.PROTOCOL_ERROR
         elif not self._conn.going:
             detail.reset_code = ErrorCodes.REFUSED_STREAM
-        exchange.finish(Outcome.MALFORMED if cause is Cause.MALFORMED else Outcome.REFUSED, now)
+        outcome = Outcome.MALFORMED if cause is Cause.MALFORMED else Outcome.REFUSED
+        exchange.finish(outcome, now)
         if _logger.isEnabledFor(logging.DEBUG):
             reason = head.fault or "no room for another request"
             self.debug("refused stream %d: %s", stream_id, reason, request=exchange.id)
@@ -428,10 +447,14 @@ class Http2Leg(asyncio.BufferedProtocol):
 
     # Room for what is read from files: a bound on what one connection may hold
 
-    def hold(self, size: int) -> int:
-        """Count up to `size` bytes as held; return how many there was room for."""
+    def hold(self, size: int, held: int) -> int:
+        """Count up to `size` bytes as held; return how many there was room for.
+
+        `held` is what the one that asks holds already: nobody gets more than a fair share.
+        """
         limit = self._shared.limits.send_buffer - _HIGH_WATER - OUTPUT_LIMIT
-        granted = min(size, limit - self._held)
+        share = max(DEFAULT_FRAME_SIZE, limit // max(1, self.files))
+        granted = min(size, share - held, limit - self._held)
         if granted <= 0:
             return 0
         self._held += granted
@@ -493,7 +516,7 @@ class Http2Leg(asyncio.BufferedProtocol):
                 "closed the connection of %s after %d requests: %s",
                 self._session.client,
                 self._session.requests,
-                error or "by agreement",
+                str(error) if error is not None else "by agreement",
                 extra={"session_id": self._session.id, "request_id": "-"},
             )
 
@@ -503,6 +526,7 @@ class Http2Reply:
 
     __slots__ = (
         "_conn",
+        "_file",
         "_granted",
         "_held",
         "_leg",
@@ -517,6 +541,7 @@ class Http2Reply:
         self._leg = leg
         self._conn = conn
         self._stream = stream
+        self._file = False  # it sends a file: `room` was asked for
         self._granted = 0  # bytes of room that nothing was written for yet
         self._held = 0  # those, and what was written for others and has not gone out
         self._waiter: asyncio.Future[None] | None = None
@@ -531,7 +556,7 @@ class Http2Reply:
 
     def start(self, response: Response, end: bool) -> None:
         """Send the header section."""
-        block = _block(response) + self._leg._tail(self.exchange)
+        block = _block(response) + self._leg._tail(self.exchange, wall())
         if not self._stream.closed:
             exchange = self.exchange
             exchange.status = response.status
@@ -565,19 +590,23 @@ class Http2Reply:
         while not self._stream.closed and (
             self._stream.queued > _STREAM_HIGH_WATER or self._crowded()
         ):
-            await self._spend(self._wait())
+            # Crowded by others, it is their progress that counts.
+            await self._spend(self._wait() if self._stream.queued else self._leg.wait())
 
     def _crowded(self) -> bool:
         limit = self._leg._shared.limits.send_buffer
-        return self._stream.queued > 0 and self._conn.queued > limit // 2
+        return self._conn.queued > limit // 2
 
     async def room(self, most: int) -> int:
         """Wait until the peer would take something; see `Reply`."""
         stream, conn, leg = self._stream, self._conn, self._leg
+        if not self._file and not stream.closed:
+            self._file = True
+            leg.files += 1
         while not stream.closed:
             window = stream.window - stream.queued
             if window > 0 and conn.window > 0 and not conn.blocked and stream.queued < most:
-                granted = leg.hold(min(most, window))
+                granted = leg.hold(min(most, window), self._held)
                 if granted:
                     self._granted += granted
                     self._held += granted
@@ -586,6 +615,9 @@ class Http2Reply:
             elif not stream.waiting and (window <= 0 or conn.window <= 0):
                 stream.waiting = True
                 stream.progress = monotonic()
+                if not stream.held_up:
+                    stream.held_up = True
+                    stream.measured, stream.taken = stream.progress, 0
             await self._spend(leg.wait())
         return 0
 
@@ -622,11 +654,15 @@ class Http2Reply:
         """Some of the queue went out: who waits looks again."""
         if self._held:
             self._release(self._held - self._granted - self._stream.queued)
+        self._leg._wake_waiters()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def ended(self) -> None:
         """The stream is closed: nothing is held or waited for any more."""
+        if self._file:
+            self._file = False
+            self._leg.files -= 1
         if self._held:
             self._release(self._held)
         self._leg._wake_waiters()

@@ -14,6 +14,7 @@ import os
 import socket
 import ssl
 from collections import Counter
+from functools import partial
 from typing import Final, cast
 
 from h2log.access.record import Session, TlsFacts
@@ -32,8 +33,27 @@ _logger = logging.getLogger("h2log.server")
 
 _ACCEPTS_A_TURN: Final = 64
 """Connections accepted before others get their turn (libuv and nginx's multi_accept bound it)."""
+_SHUTDOWN_TIMEOUT: Final = 3600.0
+"""Seconds that a TLS connection may take to close; `HangUp` looks whether it gets on."""
 _PAUSE: Final = 0.25
 """Seconds without accepting after the system refused a descriptor."""
+_PENDING_ERRORS: Final = frozenset(
+    getattr(errno, name)
+    for name in (
+        "ENETDOWN",
+        "EPROTO",
+        "ENOPROTOOPT",
+        "EHOSTDOWN",
+        "ENONET",
+        "EHOSTUNREACH",
+        "EOPNOTSUPP",
+        "ENETUNREACH",
+        "EPERM",
+        "ETIMEDOUT",
+    )
+    if hasattr(errno, name)
+)
+"""Errors of the connection that was to be accepted, not of accepting (accept(2))."""
 _EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
@@ -60,6 +80,8 @@ def bind(host: str, port: int, backlog: int) -> list[socket.socket]:
                 listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             # Accepted sockets inherit it: a response must not wait for an acknowledgement.
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # So that a peer which vanished without a word is noticed some day.
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             listener.setblocking(False)
             listener.bind((address[0], port, *address[2:]))
             port = listener.getsockname()[1]
@@ -99,6 +121,7 @@ class Listener:
         self._limits = limits
         self._refused: Counter[str] = Counter()  # connections since the last line, by limit
         self._refusal_line: asyncio.TimerHandle | None = None
+        self._told = -10.0  # when the log last said that descriptors are out
         self._resume: asyncio.TimerHandle | None = None
         self.pending: set[asyncio.Task[None]] = set()
         """Connections whose protocol is not known yet."""
@@ -114,6 +137,8 @@ class Listener:
         loop = asyncio.get_running_loop()
         for listener in self._sockets:
             loop.remove_reader(listener.fileno())
+        if self._resume is not None:
+            self._resume.cancel()
         self._resume = loop.call_later(seconds, self.start)
 
     def stop(self) -> None:
@@ -142,9 +167,15 @@ class Listener:
             except ConnectionError:
                 continue  # the peer was gone before we came
             except OSError as error:
+                if error.errno in _PENDING_ERRORS:
+                    continue
                 if error.errno not in _EXHAUSTED:
                     raise
-                _logger.warning("cannot accept: %s; trying again in %g s", error.strerror, _PAUSE)
+                if monotonic() - self._told > 10:
+                    self._told = monotonic()
+                    _logger.warning(
+                        "cannot accept: %s; trying again every %g s", error.strerror, _PAUSE
+                    )
                 self._suspend(_PAUSE)
                 return False
             if self._crowded(str(address[0])):
@@ -154,17 +185,17 @@ class Listener:
             session = Session(
                 new_id(), str(address[0]), address[1], wall(), self._shared.sink, monotonic()
             )
-            self._shared.clients[session.client] += 1
+            self._shared.accepted(session)
             task = asyncio.get_running_loop().create_task(self._connect(sock, session))
             self.pending.add(task)
-            task.add_done_callback(self._connected)
+            task.add_done_callback(partial(self._connected, sock, session))
         return True
 
     def _crowded(self, client: str) -> bool:
         """Say whether there is no room for another connection; count those that are refused."""
         limits = self._shared.limits
         clients = self._shared.clients
-        if clients.total() >= limits.max_connections:
+        if self._shared.connections >= limits.max_connections:
             self._refuse(f"limits.max_connections = {limits.max_connections}")
         elif clients[client] >= limits.max_connections_per_address:
             most = limits.max_connections_per_address
@@ -186,8 +217,11 @@ class Listener:
             _logger.warning("refused %d connections: %s", count, limit)
         self._refused.clear()
 
-    def _connected(self, task: asyncio.Task[None]) -> None:
+    def _connected(self, sock: socket.socket, session: Session, task: asyncio.Task[None]) -> None:
         self.pending.discard(task)
+        if task.cancelled():  # also one that had not begun
+            sock.close()
+            self._shared.gone(session, "server_shutdown")
         self._shared.changed.set()
 
     async def _connect(self, sock: socket.socket, session: Session) -> None:
@@ -209,7 +243,7 @@ class Listener:
                     sock,
                     ssl=self._context,
                     ssl_handshake_timeout=timeout,
-                    ssl_shutdown_timeout=5.0,
+                    ssl_shutdown_timeout=_SHUTDOWN_TIMEOUT,
                 )
         except (OSError, ssl.SSLError, TimeoutError) as error:
             self._shared.gone(session, "tls_handshake_failed")
@@ -217,10 +251,6 @@ class Listener:
                 "TLS handshake with %s failed: %s", session.client, _reason(error), extra=extra
             )
             sock.close()
-        except asyncio.CancelledError:
-            self._shared.gone(session, "server_shutdown")
-            sock.close()
-            raise
 
     def leg(self, session: Session, protocol: str) -> Http2Leg | Http1Leg:
         """Return the leg for `h2` or `http/1.1`."""
@@ -301,6 +331,10 @@ class _Cleartext(asyncio.Protocol):
 
     def shut(self) -> None:
         self._close()
+
+    def abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
 
     def tick(self, now: float) -> None:
         if now - self._since > self._listener._shared.limits.preface_timeout:

@@ -5,21 +5,28 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
+import logging
 import os
 import signal
 import ssl
 import sys
+import threading
 from collections.abc import Callable
 
-from h2log.access.formats import h2log_format
 from h2log.app.application import App
 from h2log.config import Settings
 from h2log.errors import UsageError
-from h2log.logfile.writer import LogWriter
+from h2log.logfile.faults import install
+from h2log.server.logs import Logs
 from h2log.server.server import Server
 from h2log.server.tls import server_context
 
 __all__ = ["serve_process"]
+
+_logger = logging.getLogger("h2log.server")
+
+_LAST_WORDS = 2.0
+"""Seconds for the process to end by itself once the server has stopped."""
 
 # mallopt(3)'s parameters and the values for them.
 _M_TRIM_THRESHOLD = -1
@@ -45,11 +52,35 @@ def serve_process(app: App, settings: Settings, announce: Callable[[str], None])
     gc.collect()
     gc.freeze()
     gc.set_threshold(5_000, 20, 20)
+    _raise_descriptor_limit()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        if runner.run(_serve(app, settings, context, announce)).stuck:
-            # Leaving in the ordinary way would wait for the thread that is stuck in its write.
-            sys.stderr.flush()
-            os._exit(1)
+        stuck = runner.run(_serve(app, settings, context, announce)).stuck
+        # The log is closed and everybody was told: what still runs now, a handler that ignores
+        # its cancellation or a thread of its own, must not keep the process.
+        leave = threading.Timer(0 if stuck else _LAST_WORDS, _leave, (1 if stuck else 0,))
+        leave.daemon = True
+        leave.start()
+
+
+def _leave(code: int) -> None:
+    if code == 0:
+        _logger.warning("leaving, although handlers or their threads are still at work")
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _raise_descriptor_limit() -> None:
+    """Allow as many open files as the system lets us: each connection is one."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        except (ValueError, OSError):  # macOS has a lower bound of its own
+            pass
 
 
 def _tune_allocator() -> None:
@@ -81,12 +112,17 @@ async def _serve(
     settings: Settings,
     context: ssl.SSLContext | None,
     announce: Callable[[str], None],
-) -> LogWriter:
-    log = settings.log
-    writer = LogWriter(log.access, h2log_format(), log.flush_interval, log.max_buffer)
-    await writer.open()
+) -> Logs:
+    logs = Logs(settings.log)
+    await logs.open()
+    loop = asyncio.get_running_loop()
+    uninstall = install(loop)
+    if hasattr(signal, "SIGUSR1"):
+        loop.add_signal_handler(signal.SIGUSR1, logs.reopen)
     try:
-        server = Server(app, settings, writer.put, context)
+        server = Server(app, settings, logs.access.put, context, logs.tell)
+        if logs.block:
+            server.wait_for(logs.access)
         asked = _stop_signals()
         await server.start()
         try:
@@ -103,15 +139,17 @@ async def _serve(
             server.hurry()
         await stopping
     finally:
-        await writer.close()
-    return writer
+        uninstall()
+        await logs.close()
+    return logs
 
 
 def _stop_signals() -> asyncio.Queue[int]:
-    """Return a queue that gets each SIGTERM and SIGINT."""
+    """Return a queue that gets each SIGTERM, SIGINT and SIGHUP."""
     asked: asyncio.Queue[int] = asyncio.Queue()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    names = ("SIGTERM", "SIGINT", "SIGHUP")
+    for number in [getattr(signal, name) for name in names if hasattr(signal, name)]:
         try:
             loop.add_signal_handler(number, asked.put_nowait, int(number))
         except NotImplementedError:  # Windows

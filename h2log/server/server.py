@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from collections.abc import Callable
 
-from h2log.access.record import AccessRecord, Sink
+from h2log.access.record import AccessRecord, SessionSink, Sink
 from h2log.app.application import App
 from h2log.clock import monotonic
 from h2log.config import Settings
 from h2log.server.dispatch import Dispatcher
 from h2log.server.http2_leg import engine_limits
 from h2log.server.listener import Listener, bind
-from h2log.server.session import Shared
+from h2log.server.session import Leg, Overloadable, Shared
 
 __all__ = ["Server"]
 
@@ -21,6 +22,8 @@ _logger = logging.getLogger("h2log.server")
 
 _TICK = 0.5
 """Seconds between two looks at what takes too long; time limits are that precise."""
+_HANDSHAKE_GRACE = 1.0
+"""Seconds that a TLS handshake may go on after a stop was asked for."""
 _LAST_WORDS = 1.0
 """Seconds for the GOAWAY of connections that are closed with requests open."""
 
@@ -33,19 +36,28 @@ class Server:
     """
 
     def __init__(
-        self, app: App, settings: Settings, sink: Sink, context: ssl.SSLContext | None
+        self,
+        app: App,
+        settings: Settings,
+        sink: Sink,
+        context: ssl.SSLContext | None,
+        session_sink: SessionSink | None = None,
     ) -> None:
         self._settings = settings
         self._context = context
         if _logger.isEnabledFor(logging.DEBUG):
             sink = _telling(sink)
-        self._shared = Shared(Dispatcher(app), settings.limits, sink)
+        self._shared = Shared(Dispatcher(app), settings.limits, sink, session_sink)
         self._listener: Listener | None = None
         self._deadline = 0.0  # of draining
         self._stopping: asyncio.Task[None] | None = None
         self._ticker: asyncio.TimerHandle | None = None
         self.addresses: list[tuple[str, int]] = []
         """Host and port of each listening socket."""
+
+    def wait_for(self, log: Overloadable) -> None:
+        """Read no further requests while `log` is overloaded."""
+        self._shared.log = log
 
     @property
     def url(self) -> str:
@@ -57,9 +69,10 @@ class Server:
     async def start(self) -> None:
         """Bind and accept. Raises UsageError when an address cannot be had."""
         server = self._settings.server
+        limits = engine_limits(self._shared)  # may refuse what was configured
         sockets = bind(server.host, server.port, server.backlog)
         self.addresses = [sock.getsockname()[:2] for sock in sockets]
-        self._listener = Listener(sockets, self._context, self._shared, engine_limits(self._shared))
+        self._listener = Listener(sockets, self._context, self._shared, limits)
         self._listener.start()
         self._tick()
         _logger.info("listening on %s", self.url)
@@ -67,8 +80,17 @@ class Server:
     def _tick(self) -> None:
         self._ticker = asyncio.get_running_loop().call_later(_TICK, self._tick)
         now = monotonic()
+        self._each(lambda leg: leg.tick(now))
+
+    def _each(self, action: Callable[[Leg], None]) -> None:
+        """Do something to every connection; a fault of one does not keep it from the others."""
         for leg in list(self._shared.legs):
-            leg.tick(now)
+            try:
+                action(leg)
+            except Exception:
+                _logger.exception("a connection failed and is closed")
+                self._shared.legs.discard(leg)
+                leg.abort()
 
     async def stop(self, timeout: float | None = None) -> None:
         """Take no more connections, let open requests finish for `timeout` seconds, and close.
@@ -93,16 +115,20 @@ class Server:
         self._listener.stop()
         legs = len(shared.legs)
         _logger.info("draining %d connections for up to %g s", legs, timeout)
-        for leg in list(shared.legs):
-            leg.drain()
+        self._each(lambda leg: leg.drain())
+        began = monotonic()
         while (shared.legs or self._listener.pending) and monotonic() < self._deadline:
-            await self._pass_time(self._deadline)
+            late = monotonic() - began > _HANDSHAKE_GRACE
+            if late:
+                for task in list(self._listener.pending):
+                    task.cancel()
+            most = self._deadline if late else min(self._deadline, began + _HANDSHAKE_GRACE + 0.1)
+            await self._pass_time(most)
         for task in list(self._listener.pending):
             task.cancel()
         if shared.legs:
             _logger.warning("%d connections did not end in time: closing them", len(shared.legs))
-            for leg in list(shared.legs):
-                leg.shut()
+            self._each(lambda leg: leg.shut())
             last = monotonic() + _LAST_WORDS
             while shared.legs and monotonic() < last:
                 await self._pass_time(last)

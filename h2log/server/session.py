@@ -12,7 +12,7 @@ from h2log.clock import DateCache, monotonic
 from h2log.config import Limits
 from h2log.server.dispatch import Dispatcher
 
-__all__ = ["Leg", "Shared", "Stall", "hang_up"]
+__all__ = ["HangUp", "Leg", "Shared", "Stall"]
 
 READ_SIZE: Final = 64 * 1024
 """Bytes of one read: a few full TLS records. A new buffer of uvloop's 256 KiB for each read would
@@ -33,6 +33,20 @@ class Leg(Protocol):
     def shut(self) -> None:
         """Close now; what is open ends as SHUTDOWN."""
 
+    def abort(self) -> None:
+        """Cut the connection: something is wrong with it."""
+
+
+class Overloadable(Protocol):
+    """A log that may want requests to wait."""
+
+    @property
+    def overloaded(self) -> bool:
+        """It holds as much as it may."""
+
+    async def ready(self) -> None:
+        """Return when it has room."""
+
 
 @dataclass(slots=True)
 class Shared:
@@ -42,6 +56,25 @@ class Shared:
     limits: Limits
     sink: Sink
     session_sink: SessionSink | None = None
+    log: Overloadable | None = None
+    """Set when requests are to wait for the log."""
+    waiting: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def hold(self, transport: asyncio.Transport | None) -> None:
+        """Read nothing more of a connection until the log has room; call it when it has none."""
+        if transport is None or transport.is_closing():
+            return
+        transport.pause_reading()
+        task = asyncio.get_running_loop().create_task(self._resume(transport))
+        self.waiting.add(task)
+        task.add_done_callback(self.waiting.discard)
+
+    async def _resume(self, transport: asyncio.Transport) -> None:
+        assert self.log is not None
+        await self.log.ready()
+        if not transport.is_closing():
+            transport.resume_reading()
+
     date: DateCache = field(default_factory=DateCache)
     legs: set[Leg] = field(default_factory=set)
     buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(READ_SIZE)))
@@ -52,6 +85,13 @@ class Shared:
 
     clients: Counter[str] = field(default_factory=Counter)
     """Open connections by client address, also those whose protocol is not known yet."""
+    connections: int = 0
+    """All of them."""
+
+    def accepted(self, session: Session) -> None:
+        """A connection was accepted: `gone` follows, once."""
+        self.connections += 1
+        self.clients[session.client] += 1
 
     def opened(self, session: Session) -> None:
         """A connection's protocol is known."""
@@ -64,6 +104,7 @@ class Shared:
         session.reason = reason
         if self.session_sink is not None:
             self.session_sink("closed", session)
+        self.connections -= 1
         self.clients[session.client] -= 1
         if not self.clients[session.client]:
             del self.clients[session.client]
@@ -102,16 +143,40 @@ class Stall:
         return sent <= 0 or sent < self._limits.min_rate * elapsed
 
 
-def hang_up(transport: asyncio.Transport) -> asyncio.TimerHandle:
-    """Close a connection so that what was written arrives.
+class HangUp:
+    """The end of a connection: what was written arrives, as long as its peer reads.
 
     A cleartext socket is closed for writing only, and read until the peer closes: closing it with
     unread data would reset it, and the reset would overtake the response (RFC 9112 section 9.6).
-    TLS does the same with its close_notify. The handle is of the abort that follows when the peer
-    does nothing; cancel it when the connection is lost.
+    TLS does the same with its close_notify. When nothing more goes out for `CLOSE_GRACE`, or the
+    peer does not answer the close, the connection is aborted. `cancel` when it is lost.
     """
-    if transport.can_write_eof():
-        transport.write_eof()
-    else:
-        transport.close()
-    return asyncio.get_running_loop().call_later(CLOSE_GRACE, transport.abort)
+
+    __slots__ = ("_idle", "_left", "_timer", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._left = transport.get_write_buffer_size()
+        self._idle = 0
+        if transport.can_write_eof():
+            transport.write_eof()
+        else:
+            transport.close()
+        self._timer = asyncio.get_running_loop().call_later(CLOSE_GRACE, self._look)
+
+    def _look(self) -> None:
+        left = self._transport.get_write_buffer_size()
+        if left < self._left:
+            self._idle = 0
+        else:
+            self._idle += 1
+        self._left = left
+        # With TLS the transport below has a buffer of its own, of which nobody tells.
+        if self._idle > (0 if left else 2):
+            self._transport.abort()
+        else:
+            self._timer = asyncio.get_running_loop().call_later(CLOSE_GRACE, self._look)
+
+    def cancel(self) -> None:
+        """The connection is lost."""
+        self._timer.cancel()

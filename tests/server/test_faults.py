@@ -208,16 +208,21 @@ async def test_running_out_of_descriptors_pauses_and_recovers(
                 def said() -> int:
                     return sum("cannot accept" in line for line in server.stderr.lines)
 
-                await eventually(lambda: said() >= 4)
+                await eventually(lambda: said() >= 1)
+                served = 0
+                while loop.time() - began < 1.0:
+                    assert (await old.get("/")).status == 200
+                    served += 1
+                    await asyncio.wait((asyncio.ensure_future(old.get("/")),), timeout=0.1)
+                    served += 1
                 took = loop.time() - began
-                assert took > 0.6
-                assert server.cpu_seconds() - before < 0.5 * took
-                assert said() < 10
-                assert (await old.get("/")).status == 200
+                assert server.cpu_seconds() - before < 0.5 * took + 0.001 * served
+                assert said() == 1, "it is said, and not again and again"
             done = await run("curl", "-sS", "--cacert", str(certs.ca), f"{server.url}/")
             assert done.code == 0, done.stderr
         assert server.stop() == 0
-        assert [line.status for line in server.lines] == [200] * 3
+        assert {line.status for line in server.lines} == {200}
+        assert len(server.lines) == served + 2
 
 
 @contextlib.asynccontextmanager

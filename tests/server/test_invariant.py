@@ -65,6 +65,9 @@ class Wire(asyncio.Transport):
     def resume_reading(self) -> None:
         """The test sends what it sends."""
 
+    def is_closing(self) -> bool:
+        return self.closed
+
     def close(self) -> None:
         self.closed = True
 

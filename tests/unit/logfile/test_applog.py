@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import logging
 import re
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +17,9 @@ from h2log.ids import request_id, session_id
 from h2log.logfile.applog import LEVELS, IdFilter, LineFormatter, configure
 
 logger = logging.getLogger("test.applog")
-LINE = re.compile(r"\[\d\d:\d\d:\d\d\.\d{3} ([A-Z]+)\] \[(\S+) (\S+)\] (\S+) (.*)")
+LINE = re.compile(
+    r"\[\d\d:\d\d:\d\d\.\d{3} ([A-Z]+)\] \[(\S+) (\S+)\] (\S+) [\w<>]+ \([\w.]+:\d+\) (.*)"
+)
 
 
 @pytest.fixture
@@ -104,7 +108,7 @@ def test_the_record_itself_is_not_changed() -> None:
     """Another handler of the application sees the message as it was meant."""
     record = logging.LogRecord("n", logging.INFO, "f", 1, "a\n%s", ("b",), None)
     IdFilter().filter(record)
-    assert LineFormatter().format(record).endswith(r" n a\nb")
+    assert LineFormatter().format(record).endswith(r" n None (f:1) a\nb")
     assert logging.Formatter().format(record) == "a\nb"
 
 
@@ -130,6 +134,60 @@ def test_the_text_of_an_exception_forges_no_line(stream: io.StringIO) -> None:
     assert [line for line in stream.getvalue().splitlines() if LINE.fullmatch(line)] == [
         stream.getvalue().splitlines()[0]
     ]
+
+
+def test_the_place_is_told(stream: io.StringIO) -> None:
+    """Logger, function, file and line."""
+    logger.info("here")
+    line = test_the_place_is_told.__code__.co_firstlineno + 2
+    assert stream.getvalue().endswith(
+        f"] [- -] test.applog test_the_place_is_told (test_applog.py:{line}) here\n"
+    )
+
+
+class Broken:
+    """Something that cannot be shown."""
+
+    def __repr__(self) -> str:
+        raise ZeroDivisionError
+
+
+CIRCLE: dict[str, object] = {}
+CIRCLE["itself"] = CIRCLE
+
+
+@pytest.mark.parametrize(
+    ("extra", "shown"),
+    [
+        ({"article": 17, "tags": ["a", None]}, {"article": 17, "tags": ["a", None]}),
+        (
+            {"text": "a\n[13:31:59.123 INFO]\u2028\x7f"},
+            {"text": "a\n[13:31:59.123 INFO]\u2028\x7f"},
+        ),
+        ({"path": Path("/x")}, {"path": "PosixPath('/x')"}),
+        ({"nested": {(1, 2): 3}}, {"nested": "{(1, 2): 3}"}),
+        ({"number": float("nan")}, {"number": "nan"}),
+        ({"circle": CIRCLE}, {"circle": "{'itself': {...}}"}),
+        ({"broken": Broken()}, {"broken": "<Broken: ZeroDivisionError>"}),
+        ({"session_id": "s", "x": 1}, {"x": 1}),
+    ],
+)
+def test_extras_follow_as_json(
+    stream: io.StringIO, extra: dict[str, object], shown: dict[str, object]
+) -> None:
+    """One indented line of printable ASCII, whatever they are; without extras there is none."""
+    logger.info("with", extra=extra)
+    logger.info("without")
+    first, second, third = stream.getvalue().splitlines()
+    assert columns(f"{first}\n{third}")[1][4] == "without"
+    assert second.startswith("    {") and second.isascii() and second.isprintable()
+    assert json.loads(second) == shown
+
+
+def test_no_logger_or_function_forges_a_line(stream: io.StringIO) -> None:
+    """Names are escaped too."""
+    logging.getLogger("a\nb").info("x")
+    assert len(stream.getvalue().splitlines()) == 1
 
 
 def test_configured_again_it_replaces_itself(stream: io.StringIO) -> None:

@@ -25,7 +25,10 @@ from h2log.logfile import writer as writer_module
 from h2log.logfile.writer import LogWriter
 from tests.support import eventually
 
-NOTE = re.compile(r'#dropped lines=(\d+) since=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00 reason="(.*)"')
+NOTE = re.compile(
+    r"#dropped lines=(\d+) seq=\d+-\d+ since=\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00 "
+    r'reason="(.*)"'
+)
 BOUND = 65_536
 SLACK = 5 * 65_536  # what is being written, beside what is kept
 
@@ -157,6 +160,7 @@ async def test_a_full_disk_loses_only_what_it_counts(disk: Path, told: Told) -> 
     await put_many(writer, 0, 5000)
     await told.wait("No space left on device")
     await put_many(writer, 5000, 6000)
+    await writer.flush()  # what is dropped is counted when it would be formatted
     dropped = writer.dropped
     assert dropped > 0
     stuffing.unlink()
@@ -167,7 +171,9 @@ async def test_a_full_disk_loses_only_what_it_counts(disk: Path, told: Told) -> 
     assert found == sorted(set(found))
     assert found[-100:] == [f"/{n:05}" for n in range(6000, 6100)]
     assert sum(count for count, _ in notes) == writer.dropped == dropped
-    assert {reason for _, reason in notes} == {"No space left on device"}
+    # Lines may come faster than they can be written, before the disk is known to be full.
+    assert "No space left on device" in {reason for _, reason in notes}
+    assert {reason for _, reason in notes} <= {"No space left on device", "the buffer is full"}
     assert len(found) == writer.written
     assert len(found) + dropped == 6100
 

@@ -1,0 +1,275 @@
+"""Tokens: what `:name` and `:name[argument]` stand for in a format string.
+
+A token is bound to its argument once, when its format is compiled; what comes out is a function of
+the record that returns its text, escaped, or `-`. morgan's tokens mean what they mean there:
+`:date` is when the line is made (the request's end), `:response-time` ends at the response's
+header, both it and `:total-time` are missing without a response.
+
+Escaping: texts as for a quoted column; those that stand bare in every format, and have no space
+where they are valid (method, URL, host), without spaces, so that such a line comes apart again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from datetime import UTC, tzinfo
+from difflib import get_close_matches
+from typing import Final
+
+from h2log.access.record import AccessRecord, Detail
+from h2log.access.stamps import date_stamp
+from h2log.access.text import quoted, word
+from h2log.access.values import (
+    HTTP_VERSIONS,
+    client_request_id,
+    query,
+    referrer,
+    remote_user,
+    request_field,
+    response_field,
+    route,
+    split_target,
+    target,
+    trace_id,
+    traceparent,
+    user_agent,
+)
+from h2log.errors import UsageError
+
+__all__ = ["Text", "TokenFunction", "bind", "suggestion", "token", "token_names"]
+
+Text = Callable[[AccessRecord], str]
+"""Returns what stands in the line: escaped, never empty."""
+
+TokenFunction = Callable[[AccessRecord, str | None], object]
+"""An application's token: the record and the argument in, the text (or None) out."""
+
+_Value = Callable[[AccessRecord], str | None]
+_Binder = Callable[[str | None, tzinfo], Text]
+
+_NAME = re.compile(r"[-\w]{2,}", re.ASCII).fullmatch
+_FIELD_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_NO_DETAIL: Final = Detail()
+_MAX_DIGITS: Final = 9
+"""Nanoseconds of a second: the clock has no more, and milliseconds less."""
+
+
+def token(name: str, function: TokenFunction) -> None:
+    """Define `:name`, or replace it, for every format that is compiled from now on.
+
+    `function(record, argument)` returns the text, which is escaped, or None for `-`; what is no
+    text is turned into one. When it raises, the exception's name stands there (`!KeyError`): a
+    request has its line whatever an application's token does. Raises UsageError for a bad name.
+    """
+    if _NAME(name) is None:
+        raise UsageError(
+            f"bad token name {name!r}: two or more letters, digits, - or _, without the colon"
+        )
+
+    def binder(argument: str | None, zone: tzinfo) -> Text:
+        def text(record: AccessRecord) -> str:
+            try:
+                value = function(record, argument)
+                if value is None:
+                    return "-"
+                return quoted(value if type(value) is str else str(value)) or "-"
+            except Exception as error:
+                return f"!{type(error).__name__}"
+
+        return text
+
+    _binders[name] = binder
+
+
+def token_names() -> list[str]:
+    """Return the names of all tokens, sorted."""
+    return sorted(_binders)
+
+
+def bind(name: str, argument: str | None, zone: tzinfo = UTC) -> Text:
+    """Return the function of a token with its argument.
+
+    Raises KeyError for an unknown token, ValueError with the reason for a bad argument.
+    """
+    return _binders[name](argument, zone)
+
+
+def suggestion(word: str, names: list[str], mark: str = "") -> str:
+    """Return `, did you mean …?` with the names near `word`, or nothing when none is."""
+    near = [f"{mark}{name}" for name in get_close_matches(word.lower(), names, 3, 0.6)]
+    if not near:
+        return ""
+    *others, last = near
+    return f", did you mean {', '.join(others)}{' or ' if others else ''}{last}?"
+
+
+# How a token's function is made
+
+
+def _bare(text: Text) -> _Binder:
+    """Return the binder of a token without an argument whose text is as it shall be."""
+
+    def binder(argument: str | None, zone: tzinfo) -> Text:
+        if argument is not None:
+            raise ValueError("it takes no argument")
+        return text
+
+    return binder
+
+
+def _escaped(value: _Value, escape: Callable[[str], str]) -> Text:
+    def text(record: AccessRecord) -> str:
+        found = value(record)
+        return escape(found) if found else "-"
+
+    return text
+
+
+def _quoted(value: _Value) -> _Binder:
+    return _bare(_escaped(value, quoted))
+
+
+def _word(value: _Value) -> _Binder:
+    return _bare(_escaped(value, word))
+
+
+def _user(value: str) -> str:
+    # It stands before the date's bracket, which readers of the common log format look for.
+    return quoted(value).replace("[", "\\x5B")
+
+
+def _milliseconds(value: Callable[[AccessRecord], float | None]) -> _Binder:
+    def binder(argument: str | None, zone: tzinfo) -> Text:
+        digits = "3" if argument is None else argument
+        if not (digits.isascii() and digits.isdigit() and int(digits) <= _MAX_DIGITS):
+            raise ValueError(f"expected a number of digits, from 0 to {_MAX_DIGITS}")
+        form = f".{int(digits)}f"
+
+        def text(record: AccessRecord) -> str:
+            found = value(record)
+            return "-" if found is None else format(found, form)
+
+        return text
+
+    return binder
+
+
+def _date(argument: str | None, zone: tzinfo) -> Text:
+    stamp = date_stamp(argument, zone)
+    # The end; of a request that is open, its start.
+    return lambda record: stamp(record.wall + (record.end - record.start))
+
+
+def _start(argument: str | None, zone: tzinfo) -> Text:
+    stamp = date_stamp(argument, zone)
+    return lambda record: stamp(record.wall)
+
+
+def _field(argument: str | None) -> str:
+    if argument is None:
+        raise ValueError("it needs the name of a header field in brackets")
+    if _FIELD_NAME(argument) is None:
+        raise ValueError("expected the name of a header field")
+    return argument.lower()
+
+
+def _request_header(argument: str | None, zone: tzinfo) -> Text:
+    name = _field(argument).encode()
+    return _escaped(lambda record: request_field(record, name), quoted)
+
+
+def _response_header(argument: str | None, zone: tzinfo) -> Text:
+    name = _field(argument)
+    return _escaped(lambda record: response_field(record, name), quoted)
+
+
+# The built-in ones
+
+
+def _total(record: AccessRecord) -> float | None:
+    return record.milliseconds if record.status and record.outcome is not None else None
+
+
+def _duration(record: AccessRecord) -> float | None:
+    return record.milliseconds if record.outcome is not None else None
+
+
+def _detail(record: AccessRecord) -> Detail:
+    return record.detail or _NO_DETAIL
+
+
+def _reset_code(record: AccessRecord) -> str:
+    code = _detail(record).reset_code
+    return "-" if code is None else str(int(code))
+
+
+def _tls(name: str) -> _Binder:
+    """Return the binder of a field of the session's TLS facts."""
+
+    def value(record: AccessRecord) -> str | None:
+        tls = record.session.tls
+        found = None if tls is None else getattr(tls, name)
+        return str(found).lower() if type(found) is bool else found
+
+    return _word(value)
+
+
+_binders: Final[dict[str, _Binder]] = {
+    # morgan's
+    "date": _date,
+    "http-version": _bare(lambda record: HTTP_VERSIONS.get(record.session.protocol, "-")),
+    "method": _word(lambda record: record.facts.method),
+    "pid": _bare(lambda record: str(os.getpid())),
+    "referrer": _quoted(referrer),
+    "remote-addr": _bare(lambda record: record.session.client or "-"),
+    "remote-user": _bare(_escaped(remote_user, _user)),
+    "req": _request_header,
+    "res": _response_header,
+    "response-time": _milliseconds(lambda record: record.headers_milliseconds),
+    "status": _bare(lambda record: str(record.status or "-")),
+    "total-time": _milliseconds(_total),
+    "url": _bare(lambda record: word(target(record))),
+    "user-agent": _quoted(user_agent),
+    # when and how long
+    "start": _start,
+    "duration": _milliseconds(_duration),
+    "ttfb": _milliseconds(lambda record: record.first_byte_milliseconds),
+    "stall": _milliseconds(lambda record: _detail(record).stalled * 1000),
+    "blocked": _milliseconds(lambda record: _detail(record).blocked * 1000),
+    # which
+    "session": _bare(lambda record: record.session.id),
+    "id": _bare(lambda record: record.id),
+    "stream": _bare(lambda record: str(record.stream_id)),
+    "nth": _bare(lambda record: str(record.nth)),
+    "active": _bare(lambda record: str(record.active)),
+    "sequence": _bare(lambda record: str(record.sequence or "-")),
+    "request-id": _quoted(client_request_id),
+    "traceparent": _quoted(traceparent),
+    "trace-id": _quoted(trace_id),
+    # what was asked
+    "scheme": _word(lambda record: record.facts.scheme),
+    "authority": _word(lambda record: record.facts.authority),
+    "path": _word(lambda record: split_target(record.facts.path)[0]),
+    "query": _word(query),
+    "protocol": _bare(lambda record: record.session.protocol),
+    "route": _word(route),
+    # what became of it
+    "outcome": _bare(lambda record: "-" if record.outcome is None else record.outcome.value),
+    "reset-by": _bare(lambda record: _detail(record).reset_by or "-"),
+    "reset-code": _bare(_reset_code),
+    "bytes-received": _bare(lambda record: str(record.received)),
+    "bytes-sent": _bare(lambda record: str(record.sent)),
+    "header-bytes-received": _bare(lambda record: str(record.header_received)),
+    "header-bytes-sent": _bare(lambda record: str(record.header_sent)),
+    "cache": _quoted(lambda record: record.cache),
+    "condition": _quoted(lambda record: record.condition),
+    # by which connection
+    "client-port": _bare(lambda record: str(record.session.port or "-")),
+    "alpn": _word(lambda record: record.session.alpn),
+    "tls-version": _tls("version"),
+    "tls-cipher": _tls("cipher"),
+    "tls-resumed": _tls("resumed"),
+    "sni": _tls("sni"),
+}

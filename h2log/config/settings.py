@@ -1,0 +1,261 @@
+"""Every setting, typed, with its default and unit: one tree.
+
+The annotations are the schema, also for `check`: `Meta` has msgspec's constraints, and its `extra`
+what else is known of a value (`unit`, `expected` for errors, `check` for what a room further up
+compiles).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+
+__all__ = [
+    "AccessOutput",
+    "AppOutput",
+    "AppRotation",
+    "BudgetSettings",
+    "Limits",
+    "LogSettings",
+    "Output",
+    "Rotation",
+    "ServerSettings",
+    "SessionOutput",
+    "Settings",
+    "TlsSettings",
+]
+
+SIZE: Final[dict[str, Any]] = {"unit": "size"}
+DURATION: Final[dict[str, Any]] = {"unit": "duration"}
+
+Seconds = Annotated[float, msgspec.Meta(gt=0, extra=DURATION)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Bytes = Annotated[int, msgspec.Meta(ge=0, extra=SIZE)]
+Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
+FilePath = Annotated[str, msgspec.Meta(min_length=1, extra={"expected": "a path"})]
+Level = Literal["debug", "info", "warning", "error", "critical"]
+Keep = Annotated[
+    Annotated[int, msgspec.Meta(ge=0)] | str,
+    msgspec.Meta(
+        extra={
+            "check": "rotate.keep",
+            "expected": 'a count, an age such as "30d" or a total such as "5GB"',
+        }
+    ),
+]
+Fsync = Annotated[
+    Literal["never", "rotation"] | Annotated[int, msgspec.Meta(ge=1)],
+    msgspec.Meta(extra={"expected": '"never", "rotation" or milliseconds'}),
+]
+FileMode = Annotated[
+    str,
+    msgspec.Meta(pattern="^([0-7]{3,4})?$", extra={"expected": 'an octal mode such as "640"'}),
+]
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A table of settings: unknown keys are errors, values do not change once validated."""
+
+
+class ServerSettings(_Section, frozen=True):
+    """`[server]`: where to listen, and how to stop."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8443
+    insecure: bool = False
+    """Serve cleartext: HTTP/2 with prior knowledge, and HTTP/1.1."""
+    backlog: Count = 1024
+    """Connections the kernel holds until they are accepted (nginx 511, Go 4096, asyncio 100)."""
+    drain_timeout: Annotated[float, msgspec.Meta(ge=0, extra=DURATION)] = 10.0
+    """Seconds that open requests may go on after a stop was asked for."""
+
+
+class TlsSettings(_Section, frozen=True):
+    """`[tls]`: the certificate chain and its key, PEM files."""
+
+    cert: str = "certs/localhost.pem"
+    key: str = "certs/localhost-key.pem"
+
+
+class BudgetSettings(_Section, frozen=True):
+    """One budget of `[limits.budgets]`: a token bucket."""
+
+    burst: Count
+    """Frames at once."""
+    rate: Annotated[float, msgspec.Meta(ge=0)]
+    """Frames a second after that."""
+
+
+class Limits(_Section, frozen=True):
+    """`[limits]`: everything that a peer can make grow, or can make us wait for.
+
+    Times are in seconds, sizes in bytes; both may be texts with a unit, `"10s"`, `"64KB"`.
+    """
+
+    max_streams: Count = 100
+    """Concurrent requests of one connection; RFC 9113 section 6.5.2 advises no less than 100."""
+    max_connections: Count = 10_000
+    """Open connections; further ones are closed at once, and counted."""
+    max_connections_per_address: Count = 5_000
+    """The same for one client address; half of all, so that no address has them all."""
+    max_header_bytes: Annotated[int, msgspec.Meta(ge=1024, extra=SIZE)] = 32_768
+    """A request's fields, name + value + 32 each (RFC 9113 section 10.5.1); nginx 32 KiB."""
+    max_header_fields: Count = 100
+    """A request's fields, counted (Apache 100)."""
+    max_body_bytes: Bytes = 16 * 1024 * 1024
+    """A request's content; more is answered with 413."""
+    stream_window: Annotated[int, msgspec.Meta(ge=1024, le=2**31 - 1, extra=SIZE)] = 256 * 1024
+    """Bytes of content a peer may send on one stream before a handler has read any."""
+    connection_window: Annotated[int, msgspec.Meta(ge=65_535, le=2**31 - 1, extra=SIZE)] = (
+        1024 * 1024
+    )
+    """The same for a whole connection: the most memory that unread uploads of one peer take."""
+    send_buffer: Annotated[int, msgspec.Meta(ge=512 * 1024, extra=SIZE)] = 1024 * 1024
+    """Bytes held for a connection whose peer does not read."""
+    handshake_timeout: Seconds = 10.0
+    """From accept to the end of the TLS handshake (nginx 60, Go 10 by custom)."""
+    preface_timeout: Seconds = 10.0
+    """From there to the whole preface and the peer's first SETTINGS frame."""
+    settings_timeout: Seconds = 10.0
+    """From our SETTINGS to their acknowledgement; then SETTINGS_TIMEOUT (RFC 9113, 6.5.3)."""
+    header_timeout: Seconds = 10.0
+    """From a request's first byte of header to its last (Apache RequestReadTimeout 10 to 20)."""
+    body_timeout: Seconds = 30.0
+    """Between two pieces of a request's content while a handler waits for it."""
+    idle_timeout: Seconds = 75.0
+    """Of a connection without an open request (nginx keepalive_timeout 75)."""
+    stall_timeout: Seconds = 60.0
+    """Of a connection with output that its peer does not take (nginx send_timeout 60)."""
+    min_rate: Bytes = 100
+    """Bytes a second, over `stall_timeout`, that a peer must take of what waits for it, and over
+    `body_timeout` send of what a handler waits for (Apache MinRate 500; 2G networks have 1,000)."""
+    extended_connect: bool = False
+    """Accept CONNECT with `:protocol` (RFC 8441), as WebSocket over HTTP/2 needs."""
+    budgets: dict[str, BudgetSettings] = {}
+    """What a connection may spend on frames that cost us more than it; see `http2/budget.py`."""
+    static_cache: Bytes = 64 * 1024 * 1024
+    """Memory for the content of small static files."""
+
+
+class Rotation(_Section, frozen=True):
+    """`rotate`: when a log file is closed for a new one, and what becomes of the closed ones.
+
+    With both `every` and `size`, whichever comes first.
+    """
+
+    every: Annotated[str, msgspec.Meta(extra={"check": "rotate.every"})] = "never"
+    """`minutely` to `yearly` by the wall clock, a span such as `6h`, or daily at `03:30`."""
+    size: Bytes = 0
+    """Before the file grows beyond this; 0 is no limit."""
+    name: Annotated[str, msgspec.Meta(extra={"check": "rotate.name"})] = ""
+    """A strftime pattern that names closed files; without it, the log's name and the period."""
+    keep: Keep = 0
+    """Closed files kept: a count, an age ("30d"), a total size ("5GB"); 0 keeps all."""
+    compress: Literal["none", "gzip", "zstd"] = "none"
+    """Of closed files."""
+    current: Literal["file", "symlink"] = "file"
+    """Whether the log's path is the file written to, or a link to a file that has its own name."""
+    timezone: Annotated[str, msgspec.Meta(min_length=1, extra={"check": "rotate.timezone"})] = (
+        "local"
+    )
+    """Whose clock `every` and `name` mean: `local`, `utc` or a name such as `Europe/Berlin`."""
+
+    def rules(self) -> dict[str, Any] | None:
+        """Return what differs from no rotation, as the log's rules take it; None when it is off."""
+        if self.every == "never" and not self.size:
+            return None
+        return {
+            "every": None if self.every == "never" else self.every,
+            "size": self.size or None,
+            "name": self.name or None,
+            "keep": self.keep or None,
+            "compress": None if self.compress == "none" else self.compress,
+            "current": self.current,
+            "timezone": self.timezone,
+        }
+
+
+class AppRotation(Rotation, frozen=True):
+    """`[log.app]`'s `rotate`: a file a day, ten of them."""
+
+    every: Annotated[str, msgspec.Meta(extra={"check": "rotate.every"})] = "daily"
+    keep: Keep = 10
+
+
+class Output(_Section, frozen=True):
+    """What every output of records has."""
+
+    path: str = ""
+    format: str = "h2log"
+    rotate: Rotation = Rotation()
+    """When a new file begins."""
+    flush_interval: Seconds = 0.1
+    """How long a finished line may wait for company before it is written."""
+    max_buffer: Annotated[int, msgspec.Meta(ge=65_536, extra=SIZE)] = 64 * 1024 * 1024
+    """Bytes of lines held while the file cannot be written."""
+    overload: Literal["drop", "block"] = "drop"
+    """At that bound: count and drop lines, or let requests wait."""
+    fsync: Fsync = "never"
+    """When lines are forced to the disk: never, when a file is closed, or each N milliseconds."""
+    mode: FileMode = ""
+    """Permissions of new files, octal; without it, the umask's."""
+
+    @property
+    def file_mode(self) -> int | None:
+        """The permissions as a number, if any were given."""
+        return int(self.mode, 8) if self.mode else None
+
+
+class AccessOutput(Output, frozen=True):
+    """`[[log.access]]`: an output of the access log."""
+
+    path: FilePath = "logs/access.log"
+    """A file; `-` is standard output, `&2` standard error."""
+    format: Annotated[str, msgspec.Meta(min_length=1, extra={"check": "format"})] = "h2log"
+    """A named format or a format string."""
+    skip: Annotated[str, msgspec.Meta(extra={"check": "skip"})] = ""
+    """Leave out the requests of which this holds, such as `status < 400`."""
+
+
+class SessionOutput(Output, frozen=True):
+    """`[log.session]`: a line when a connection opens and when it closes; off without a path."""
+
+    path: str = ""
+    """A file; `-` is standard output, `&2` standard error; nothing is off."""
+    format: Annotated[str, msgspec.Meta(min_length=1, extra={"check": "session format"})] = "h2log"
+    """A named format or a format string."""
+
+
+class AppOutput(_Section, frozen=True):
+    """`[log.app]`: h2log's own log and the application's."""
+
+    level: Level = "warning"
+    """From this level on."""
+    path: FilePath = "-"
+    """A file; `-` is standard error."""
+    rotate: AppRotation = AppRotation()
+    """When a new file begins."""
+
+
+class LogSettings(_Section, frozen=True):
+    """`[log]`: every log, where it goes and how."""
+
+    outputs: tuple[AccessOutput, ...] = msgspec.field(default=(AccessOutput(),), name="access")
+    """Of the access log, any number."""
+    session: SessionOutput = SessionOutput()
+    app: AppOutput = AppOutput()
+
+    @property
+    def level(self) -> str:
+        """Of h2log's own log."""
+        return self.app.level
+
+
+class Settings(_Section, frozen=True):
+    """The whole tree."""
+
+    server: ServerSettings = ServerSettings()
+    tls: TlsSettings = TlsSettings()
+    limits: Limits = Limits()
+    log: LogSettings = LogSettings()

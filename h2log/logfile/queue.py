@@ -1,0 +1,93 @@
+"""The lines that wait to be written, in order, and the gaps between them.
+
+Bounded by its owner, who asks for `size` before he adds. All of it belongs to the loop's thread,
+but `data`, `offset` and `note` of what is being written, which stand still for it meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from h2log.logfile.notes import Gap
+
+__all__ = ["Queue"]
+
+_CHUNK: Final = 256 * 1024
+"""Bytes handed on at a time: a thread hop (~50 µs) is little against writing them."""
+
+
+class Queue:
+    """Blocks of whole lines, and gaps. What is being written is `data`, from `offset` on."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        """Bytes of lines, also of those being written."""
+        self.data = b""
+        self.offset = 0
+        self.note: Gap | None = None
+        """What `data` tells of, when it is a note and not lines."""
+        self._blocks: deque[bytes | Gap] = deque()
+        self._last: Gap | None = None  # the lines missing after the last block
+
+    def __bool__(self) -> bool:
+        """Return whether anything waits that is not yet being written."""
+        return bool(self._blocks) or self._last is not None
+
+    def add(self, block: bytes) -> None:
+        """Add whole lines."""
+        if self._last is not None:
+            self._blocks.append(self._last)
+            self._last = None
+        self._blocks.append(block)
+        self.size += len(block)
+
+    def miss(self, lines: int, first: int, last: int, now: float, reason: str) -> None:
+        """Add lines that are missing."""
+        gap = self._last
+        if gap is None:
+            self._last = Gap(lines, first, last, now, reason)
+        else:
+            gap.lines += lines
+            gap.last = last
+
+    def next(self) -> bool:
+        """Turn to what comes next: lines are in `data`, a gap is in `note`; False if nothing."""
+        self.data = b""
+        self.offset = 0
+        self.note = None
+        taken: list[bytes] = []
+        size = 0
+        blocks = self._blocks
+        while blocks and size < _CHUNK:
+            block = blocks[0]
+            if isinstance(block, Gap):
+                if not taken:
+                    blocks.popleft()
+                    self.note = block
+                break
+            blocks.popleft()
+            size += len(block)
+            taken.append(block)
+        self.data = b"".join(taken)
+        if not taken and self.note is None:
+            self.note, self._last = self._last, None
+        return bool(taken) or self.note is not None
+
+    def lines(self) -> int:
+        """Return how many lines are not written yet."""
+        count = sum(b.count(b"\n") for b in tuple(self._blocks) if not isinstance(b, Gap))
+        return count if self.note is not None else count + self.data.count(b"\n", self.offset)
+
+    def untold(self) -> int:
+        """Return how many lines are missing without a note that tells of them."""
+        gaps = [block for block in self._blocks if isinstance(block, Gap)]
+        if self._last is not None:
+            gaps.append(self._last)
+        if self.note is not None and self.offset < len(self.data):
+            gaps.append(self.note)
+        return sum(gap.lines for gap in gaps)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.__init__()  # type: ignore[misc]
