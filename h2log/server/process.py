@@ -99,6 +99,16 @@ def _tune_allocator() -> None:
     mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM)
 
 
+def _give_back_memory() -> None:
+    """Give what the last load left to the system again, where the C library is glibc."""
+    gc.collect()
+    if sys.platform.startswith("linux"):
+        try:
+            ctypes.CDLL(None).malloc_trim(0)
+        except (AttributeError, OSError):  # musl
+            pass
+
+
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     try:
         import uvloop
@@ -121,6 +131,7 @@ async def _serve(
         loop.add_signal_handler(signal.SIGUSR1, logs.reopen)
     try:
         server = Server(app, settings, logs.access.put, context, logs.tell)
+        server.on_rest = _give_back_memory
         if logs.block:
             server.wait_for(logs.access)
         asked = _stop_signals()

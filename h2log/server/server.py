@@ -22,6 +22,7 @@ _logger = logging.getLogger("h2log.server")
 
 _TICK = 0.5
 """Seconds between two looks at what takes too long; time limits are that precise."""
+_REST = 2.0
 _HANDSHAKE_GRACE = 1.0
 """Seconds that a TLS handshake may go on after a stop was asked for."""
 _LAST_WORDS = 1.0
@@ -49,6 +50,10 @@ class Server:
             sink = _telling(sink)
         self._shared = Shared(Dispatcher(app), settings.limits, sink, session_sink)
         self._listener: Listener | None = None
+        self.on_rest: Callable[[], None] | None = None
+        """Called when the last connection has gone, at most every `_REST` seconds."""
+        self._rested = 0  # how many connections there had been when it was called last
+        self._rested_at = 0.0
         self._deadline = 0.0  # of draining
         self._stopping: asyncio.Task[None] | None = None
         self._ticker: asyncio.TimerHandle | None = None
@@ -81,6 +86,11 @@ class Server:
         self._ticker = asyncio.get_running_loop().call_later(_TICK, self._tick)
         now = monotonic()
         self._each(lambda leg: leg.tick(now))
+        shared = self._shared
+        if shared.connections == 0 and shared.ever != self._rested and self.on_rest is not None:
+            if now - self._rested_at > _REST:
+                self._rested, self._rested_at = shared.ever, now
+                self.on_rest()
 
     def _each(self, action: Callable[[Leg], None]) -> None:
         """Do something to every connection; a fault of one does not keep it from the others."""

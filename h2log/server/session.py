@@ -87,10 +87,13 @@ class Shared:
     """Open connections by client address, also those whose protocol is not known yet."""
     connections: int = 0
     """All of them."""
+    ever: int = 0
+    """Connections accepted so far."""
 
     def accepted(self, session: Session) -> None:
         """A connection was accepted: `gone` follows, once."""
         self.connections += 1
+        self.ever += 1
         self.clients[session.client] += 1
 
     def opened(self, session: Session) -> None:
