@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from h2log.access.formats import compile as compile_format
 from h2log.access.lines import parse
 
 ROOT = Path(__file__).parent.parent
@@ -99,3 +100,24 @@ def test_the_application_works(hello: subprocess.Popen[str], tmp_path: Path) -> 
     assert lines[0].request == greeting.headers["x-request-id"]
     [said] = [line for line in errors.splitlines() if "greeting" in line]
     assert f"[{lines[0].session} {lines[0].request}]" in said
+
+
+def test_the_settings_are_settings(tmp_path: Path) -> None:
+    """The README's h2log.toml is accepted by the check that it names."""
+    [settings] = blocks("toml")
+    (tmp_path / "h2log.toml").write_text(settings)
+    done = subprocess.run(
+        [sys.executable, "-m", "h2log", "config", "check", "h2log.toml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_format_string_is_one() -> None:
+    """The README's format string compiles."""
+    [command] = [block for block in blocks("sh") if "--access-format" in block]
+    line = compile_format(command.split("'")[1])
+    assert line.kind == "text"

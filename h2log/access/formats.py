@@ -40,7 +40,9 @@ FormatFunction = Callable[[AccessRecord], str | None]
 
 Kind = Literal["tsv", "text", "json"]
 
-_MAX_SECONDS = 16
+_MAX_STAMPS = 64
+_MAX_TARGETS = 4096
+_MAX_TARGET_LENGTH = 256
 
 _MILLISECONDS: Final = tuple(f".{n:03d}+00:00\t" for n in range(1000))
 """What follows the second: found faster than made."""
@@ -103,27 +105,33 @@ def h2log_format() -> Format:
     Timestamp (UTC, milliseconds) of the complete request header, status or `-`, milliseconds to
     the last byte handed over, session id, request id, version, path with query (see `escape`).
     """
-    # Records of a batch lie in one or two seconds; long requests reach back further.
-    seconds: dict[int, str] = {}
+    # Under load many records share a millisecond, and paths come again: both are remembered.
+    stamps: dict[int, str] = {}
+    targets: dict[str, str] = {}
 
     def line(record: AccessRecord) -> str:
-        wall = record.wall
-        second = int(wall)
+        millisecond = int(record.wall * 1000)
         try:
-            stamp = seconds[second]
+            stamp = stamps[millisecond]
         except KeyError:
-            if len(seconds) >= _MAX_SECONDS:
-                seconds.clear()
-            stamp = seconds[second] = iso_second(second)
-        session = record.session
+            if len(stamps) >= _MAX_STAMPS:
+                stamps.clear()
+            second, rest = divmod(millisecond, 1000)
+            stamp = stamps[millisecond] = f"{iso_second(second)}.{rest:03d}+00:00\t"
         facts = record.facts
-        target = facts.path or facts.authority or "-"
-        if not (target.isascii() and target.isprintable() and "\\" not in target):
-            target = escape(target)
+        path = facts.path
+        try:
+            target = targets[path]
+        except KeyError:
+            target = escape(path)
+            if len(path) <= _MAX_TARGET_LENGTH:
+                if len(targets) >= _MAX_TARGETS:
+                    targets.clear()
+                targets[path] = target
+        session = record.session
         return (
-            f"{stamp}{_MILLISECONDS[int((wall - second) * 1000)]}{record.status or '-'}\t"
-            f"{(record.end - record.start) * 1000:.3f}\t{session.id}\t{record.id}\t"
-            f"{session.protocol}\t{target}\n"
+            f"{stamp}{record.status or '-'}\t{(record.end - record.start) * 1000:.3f}\t{session.id}"
+            f"\t{record.id}\t{session.protocol}\t{target or escape(facts.authority) or '-'}\n"
         )
 
     return Format("h2log", line, "tsv")

@@ -69,6 +69,7 @@ class Requests(Sending):
         "_going_since",
         "_heads",
         "_initial_receive_window",
+        "_latest",
         "_limits",
         "_new_ended",
         "_new_head",
@@ -95,6 +96,7 @@ class Requests(Sending):
         self._decoder = Decoder(limits.max_header_bytes, limits.max_header_fields)
         self._heads: dict[bytes, RequestHead] = {}
         self._patterns: list[Pattern] = []  # the latest first
+        self._latest = b""  # the block that a pattern matched last
         self._block: list[bytes] | None = None  # the fragments of an unfinished header block
         self._block_stream = 0
         self._block_flags = 0
@@ -271,6 +273,7 @@ class Requests(Sending):
         """The dynamic table has changed: the bytes of a block may mean something else now."""
         self._heads.clear()
         self._patterns.clear()
+        self._latest = b""
 
     def _match(self, block: bytes) -> RequestHead | None:
         """Return the head of a block that differs from an earlier one in its path alone."""
@@ -280,7 +283,10 @@ class Requests(Sending):
                 if path is None or len(path) - len(head.path) > room:
                     continue
                 found = head.with_path(path)
-                if found is not None and len(block) <= MAX_REMEMBERED_BLOCK:
+                # Remembered when it comes twice in a row: most that differ come once.
+                if block != self._latest:
+                    self._latest = block if len(block) <= MAX_REMEMBERED_BLOCK else b""
+                elif found is not None:
                     self._remember(block, found)
                 return found
         return None
