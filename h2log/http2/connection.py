@@ -254,7 +254,9 @@ class Connection(Reading):
             self._slow = self.window <= 0 and self._total < limits.min_rate * elapsed
             self._measured, self._total = now, 0
         for stream in list(self.streams.values()):
-            if (stream.queue or stream.waiting) and self._stalled(stream, now):
+            # One that was held up is watched also while the layer above makes its next piece.
+            waits = stream.queue or stream.waiting or (stream.held_up and stream.window <= 0)
+            if waits and self._stalled(stream, now):
                 self.reset(stream, ErrorCodes.CANCEL)
                 self._events.on_reset(stream, Cause.TIMEOUT, ErrorCodes.CANCEL)
         if self._going_since is not None and now - self._going_since > DRAIN_GRACE:
