@@ -15,7 +15,7 @@ COLORS = {Action.CREATED: "green", Action.REISSUED: "yellow", Action.REUSED: "cy
 LABEL = 13  # columns: the longest label and two spaces
 
 
-@click.command()
+@click.command(short_help="Make development certificates.")
 @click.option(
     "--dir",
     "folder",

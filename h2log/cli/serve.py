@@ -162,24 +162,26 @@ def load_settings(file: str | None, options: Mapping[str, Any]) -> Loaded:
     return load(file, os.environ, layers, CHECKS)
 
 
-@click.command()
+@click.command(short_help="Serve the files of a folder.")
 @click.argument("root", required=False, type=click.Path())
 @server_options
 def serve(root: str | None, file: str | None, **options: Any) -> None:
     """Serve the files of the folder ROOT; without it, the sample articles."""
+    settings = load_settings(file, options).settings
     app = App()
     try:
-        app.static(root if root is not None else SAMPLE_SITE)
+        folder = root if root is not None else SAMPLE_SITE
+        app.static(folder, cache_bytes=settings.limits.static_cache)
     except FileNotFoundError:
         raise UsageError(f"no folder {root}; name an existing one") from None
     except NotADirectoryError:
         raise UsageError(f"{root} is not a folder; name the folder to serve") from None
     except OSError as error:
         raise UsageError(f"cannot use the folder {root}: {error.strerror}") from None
-    _start(app, load_settings(file, options).settings)
+    _start(app, settings)
 
 
-@click.command()
+@click.command(short_help="Serve an application.")
 @click.argument("target", metavar="MODULE:ATTR")
 @server_options
 def run(target: str, file: str | None, **options: Any) -> None:
@@ -245,12 +247,14 @@ def _announce(url: str, settings: Settings) -> None:
     sys.stdout.flush()
     logs = [output.path for output in settings.log.outputs]
     ca = Path(settings.tls.cert).parent / "ca.pem"
+    # Nobody connects to "any address", and the certificate has no such name.
+    near = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
     if settings.server.insecure:
-        curl = f"curl -i --http2-prior-knowledge {url}/"
+        curl = f"curl -i --http2-prior-knowledge {near}/"
     elif ca.is_file():
-        curl = f"curl -i --cacert {shlex.quote(str(ca))} {url}/"
+        curl = f"curl -i --cacert {shlex.quote(str(ca))} {near}/"
     else:
-        curl = f"curl -i -k {url}/"
+        curl = f"curl -i -k {near}/"
     beside = STDOUT in (*logs, settings.log.session.path)
     for path in logs or ["off"]:
         where = STREAMS.get(path) or (os.path.abspath(path) if logs else path)

@@ -28,7 +28,7 @@ POLL: Final = 0.2
 _STATUS: Final = {"1": "blue", "2": "green", "3": "cyan", "4": "yellow", "5": "red"}
 
 
-@click.command()
+@click.command(short_help="Show the end of the access log.")
 @click.argument("file", default=AccessOutput().path, type=click.Path())
 @click.option(
     "-n",
