@@ -23,6 +23,7 @@ from h2log.http2.head import BAD_IN_AUTHORITY
 from h2log.http2.hpack import FIELD_OVERHEAD
 from h2log.ids import new_id
 from h2log.server.content import ContentBuffer
+from h2log.server.http1_reply import Http1Reply
 from h2log.server.session import HangUp, Shared, Stall
 
 __all__ = ["Http1Head", "Http1Leg"]
@@ -33,9 +34,6 @@ _HIGH_WATER: Final = 128 * 1024
 _READ_AHEAD: Final = 64 * 1024
 """Bytes that may come ahead of their use before reading stops: content that no handler has read,
 and requests behind the one that is answered."""
-_MAX_DISCARD: Final = 1024 * 1024
-"""Bytes of unwanted content that are read to keep a connection; beyond, it is closed."""
-
 _MAX_LINE: Final = 8192
 """Bytes of a request line that are kept for the log while its header is not complete."""
 
@@ -190,7 +188,7 @@ class Http1Leg(asyncio.BufferedProtocol):
         """Finish the request that is open and close; see `Leg`."""
         self._going = True
         if self._reply is None and not self._begun:
-            self._close()
+            self.close()
 
     def shut(self) -> None:
         """Close now; see `Leg`."""
@@ -221,9 +219,9 @@ class Http1Leg(asyncio.BufferedProtocol):
                     self._refuse(408, Outcome.TIMEOUT, "the request did not come in time")
             elif now - self._since > limits.idle_timeout:
                 self._ended_for = "keep_alive_timeout"
-                self._close()
+                self.close()
         elif self._reply.ended and now - self._since > limits.body_timeout:
-            self._close()  # unwanted content that does not end
+            self.close()  # unwanted content that does not end
 
     def _time_out(self) -> None:
         self._ended_for = "min_response_data_rate"
@@ -254,12 +252,12 @@ class Http1Leg(asyncio.BufferedProtocol):
                         self._reply.feed_end()
                         self._next_if_done()
                 elif isinstance(event, h11.ConnectionClosed):
-                    self._close()
+                    self.close()
         except h11.RemoteProtocolError as error:
             self._malformed(error)
-        self._balance()
+        self.balance()
 
-    def _balance(self) -> None:
+    def balance(self) -> None:
         """Stop reading while more has come than can be used, and go on when it was used."""
         transport = self._transport
         if transport is None or self._closed:
@@ -365,7 +363,7 @@ class Http1Leg(asyncio.BufferedProtocol):
             else:
                 self._answer_error(reply, HTTPError(error.error_status_hint))
             reply.lost()
-        self._close()
+        self.close()
 
     def _abandon(self, outcome: Outcome) -> None:
         """Write the line of a request of which no more than a part of the header will come."""
@@ -394,7 +392,7 @@ class Http1Leg(asyncio.BufferedProtocol):
         exchange.finish(outcome, monotonic())
         timed_out = outcome is Outcome.TIMEOUT
         self._ended_for = "request_headers_timeout" if timed_out else "error_reading_headers"
-        self._close()
+        self.close()
 
     def _continue(self) -> None:
         """A handler waits for content that the client holds back (RFC 9110 section 10.1.1)."""
@@ -404,7 +402,7 @@ class Http1Leg(asyncio.BufferedProtocol):
     def _content_read(self, reply: Http1Reply, size: int) -> None:
         if reply is self._reply and not reply.ended:
             reply.unread -= size
-            self._balance()
+            self.balance()
 
     # Writing
 
@@ -470,28 +468,29 @@ class Http1Leg(asyncio.BufferedProtocol):
         if reply is None or not reply.ended:
             return
         if reply.last and not reply.content_ended and reply.unasked:
-            self._close()  # the client waits to be asked for its content, and will not be
+            self.close()  # the client waits to be asked for its content, and will not be
             return
         if self._h11.our_state in (h11.MUST_CLOSE, h11.CLOSED, h11.ERROR):
             if reply.content_ended or not reply.may_discard():
-                self._close()
+                self.close()
             return
         if not reply.content_ended:
             if not reply.may_discard():
-                self._close()
+                self.close()
             return
         self._reply = None
         self._begun = bool(self._h11.trailing_data[0])
         self._since = monotonic()
         self._first_line = self._h11.trailing_data[0][:_MAX_LINE]
         if self._going and not self._begun:
-            self._close()
+            self.close()
             return
         self._h11.start_next_cycle()
         # Not from inside h11's loop: a chain of pipelined requests would nest.
         asyncio.get_running_loop().call_soon(self._advance)
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Close the connection, once what was written has gone out."""
         if self._closed:
             return
         self._closed = True
@@ -503,6 +502,11 @@ class Http1Leg(asyncio.BufferedProtocol):
         reply.lost()
         if self._transport is not None:
             self._transport.abort()
+
+    @property
+    def content_is_held_back(self) -> bool:
+        """The client waits for 100 (Continue) before it sends content."""
+        return bool(self._h11.they_are_waiting_for_100_continue)
 
     @property
     def full(self) -> bool:
@@ -532,136 +536,3 @@ class Http1Leg(asyncio.BufferedProtocol):
 
     def _debug(self, message: str, *args: object) -> None:
         _logger.debug(message, *args, extra={"session_id": self._session.id, "request_id": "-"})
-
-
-class Http1Reply:
-    """The response to one request: the `Reply` of its handler."""
-
-    __slots__ = (
-        "_gone",
-        "_leg",
-        "content",
-        "content_ended",
-        "discarded",
-        "ended",
-        "exchange",
-        "last",
-        "task",
-        "unasked",
-        "unread",
-    )
-
-    def __init__(self, leg: Http1Leg, exchange: Exchange, content: ContentBuffer | None) -> None:
-        self._leg = leg
-        self._gone = False
-        self.exchange = exchange
-        self.content = content
-        self.task: asyncio.Task[None] | None = None
-        self.content_ended = content is None
-        self.unread = 0
-        """Bytes of content that the handler has not read."""
-        self.discarded = 0
-        self.last = False
-        """The connection ends with this response."""
-        self.unasked = False
-        """The client held back its content, waiting for 100 (Continue), when the response began."""
-        self.ended = False
-        """The whole response was handed to the transport."""
-
-    @property
-    def closed(self) -> bool:
-        """The client is gone, or the response is complete."""
-        return self._gone or self.ended
-
-    # Content, from the leg
-
-    def feed(self, data: bytes) -> None:
-        """Content has come."""
-        self.exchange.received += len(data)
-        if self.ended:
-            self.discarded += len(data)
-            if not self.may_discard():
-                self._leg._close()
-            return
-        if self.content is not None and data:
-            self.unread += len(data)
-            self.content.feed(data)
-
-    def feed_end(self) -> None:
-        """The content is complete."""
-        self.content_ended = True
-        if self.content is not None:
-            self.content.end()
-
-    def may_discard(self) -> bool:
-        """Say whether reading the rest of unwanted content is worth the connection."""
-        return self.discarded <= _MAX_DISCARD
-
-    def must_close(self) -> bool:
-        """Say whether the response ends the connection, for content nobody will read."""
-        self.unasked = self._leg._h11.they_are_waiting_for_100_continue
-        return not self.content_ended and self.unasked
-
-    # The handler's side: see `Reply`
-
-    def start(self, response: Response, end: bool) -> None:
-        """Send status and header."""
-        if self.closed:
-            return
-        self._leg.respond(self, response)
-        self.exchange.status = response.status
-        if end:
-            self._end()
-
-    def interim(self, status: int, headers: list[tuple[str, str]]) -> None:
-        """Send an interim response; clients of HTTP/1.0 know none (RFC 9110 section 15.2)."""
-        if not self.closed and not self.exchange.status:
-            self._leg.interim(status, headers)
-
-    def write(self, data: bytes, end: bool = False) -> None:
-        """Send content."""
-        if self.closed:
-            return
-        if data:
-            if not self.exchange.sent:
-                self.exchange.details().first_byte_at = monotonic()
-            self.exchange.sent += len(data)
-            self._leg.content(data)
-        if end:
-            self._end()
-
-    def _end(self) -> None:
-        self.ended = True
-        self.unread = 0
-        self._leg.complete(self)
-        self._leg._balance()
-
-    async def drain(self) -> None:
-        """Wait for the transport."""
-        await self._wait()
-
-    async def _wait(self) -> None:
-        if not self._leg.full:
-            return
-        began = monotonic()
-        await self._leg.wait_writable()
-        self.exchange.details().blocked += monotonic() - began
-
-    async def room(self, most: int) -> int:
-        """Wait for the transport; see `Reply`."""
-        await self._wait()
-        return 0 if self.closed else most
-
-    def give_back(self, size: int) -> None:
-        """Nothing is counted here: one response at a time goes out."""
-
-    def abort(self) -> None:
-        """Close the connection: the client sees that the response is not complete."""
-        if not self.closed:
-            self._leg.give_up(self)
-
-    def lost(self) -> None:
-        """The client is gone: the handler is cancelled at its next await."""
-        self._gone = True
-        if self.task is not None and not self.task.done():
-            self.task.cancel()

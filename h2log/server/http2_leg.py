@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable
 from typing import Final, cast
 
 from h2.errors import ErrorCodes
@@ -19,7 +18,7 @@ from h2log.access.exchange import Exchange
 from h2log.access.record import Outcome, Session
 from h2log.app.conditional import CONDITIONS
 from h2log.app.request import Request
-from h2log.app.response import Response, check_fields, error_response
+from h2log.app.response import error_response
 from h2log.clock import monotonic, wall
 from h2log.errors import HTTPError, UsageError
 from h2log.http2.budget import BUDGETS, OUTPUT_LIMIT, Budget
@@ -27,12 +26,13 @@ from h2log.http2.connection import Connection
 from h2log.http2.events import Cause
 from h2log.http2.frames import DEFAULT_FRAME_SIZE
 from h2log.http2.head import RequestHead
-from h2log.http2.hpack import encode, literal_name
+from h2log.http2.hpack import literal_name
 from h2log.http2.sending import Prepared
 from h2log.http2.settings import EngineLimits
 from h2log.http2.stream import Stream
 from h2log.ids import new_id
 from h2log.server.content import ContentBuffer
+from h2log.server.http2_reply import Http2Reply, header_block
 from h2log.server.session import HangUp, Shared, Stall
 
 __all__ = ["Http2Leg", "engine_limits"]
@@ -41,19 +41,12 @@ _logger = logging.getLogger("h2log.http2")
 
 _HIGH_WATER: Final = 128 * 1024
 """Bytes that a transport may hold before it counts as full (asyncio's default is 64 KiB)."""
-_STREAM_HIGH_WATER: Final = 64 * 1024
-"""Bytes of a handler's output that may wait on one stream before the handler does."""
-
 # The two fields that differ a response, at the end of its block: raw literals of a fixed size
 # (RFC 7541 section 6.2.2), `date` by its index in the static table.
 _DATE_HEAD: Final = literal_name(b"date") + b"\x1d"
 _ID_HEAD: Final = literal_name(b"x-request-id") + b"\x20"
 _TAIL_SIZE: Final = len(_DATE_HEAD) + 29 + len(_ID_HEAD) + 32
 
-# Not sent in HTTP/2 (RFC 9113 section 8.2.2); the server's own fields are not the handler's.
-_DROPPED: Final = frozenset(
-    ("connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "x-request-id")
-)
 _OUTCOMES: Final = {
     Cause.PEER_RESET: Outcome.CLIENT_RESET,
     Cause.MALFORMED: Outcome.MALFORMED,
@@ -82,24 +75,6 @@ def _is_plain(head: RequestHead) -> bool:
     return not any(name in CONDITIONS for name, _ in head.fields)
 
 
-def _block(response: Response) -> bytes:
-    """Return a response's header block without its tail. Raises ValueError for a bad field."""
-    check_fields(response.headers)
-    fields = [(b":status", b"%d" % response.status)]
-    sized = response.status == 304  # its length would be the content's that is not sent
-    for name, value in response.headers:
-        if name in _DROPPED or name == "date":
-            continue
-        if name == "content-length" and response.status == 204:  # RFC 9110 section 8.6
-            continue
-        sized = sized or name == "content-length"
-        fields.append((name.encode("ascii"), value.encode("latin-1")))
-    length = response.content_length()
-    if not sized and length is not None and response.status != 204:
-        fields.append((b"content-length", b"%d" % length))
-    return encode(fields)
-
-
 class Http2Leg(asyncio.BufferedProtocol):
     """One HTTP/2 connection: the engine's `Events`, and asyncio's protocol."""
 
@@ -122,6 +97,7 @@ class Http2Leg(asyncio.BufferedProtocol):
         "_stalled",
         "_transport",
         "files",
+        "send_buffer",
     )
 
     def __init__(self, session: Session, shared: Shared, limits: EngineLimits) -> None:
@@ -137,6 +113,7 @@ class Http2Leg(asyncio.BufferedProtocol):
         self._reading = False  # inside data_received, which flushes at its end
         self._stall = Stall(shared.limits)
         self._held = 0  # bytes of files that are being read, or wait to be sent
+        self.send_buffer = shared.limits.send_buffer
         self.files = 0  # responses that are files and being sent
         self._room_waiters: deque[asyncio.Future[None]] = deque()
         self._lost = False
@@ -198,7 +175,7 @@ class Http2Leg(asyncio.BufferedProtocol):
         for exchange in self._done:  # complete, but never handed over
             exchange.finish(Outcome.PEER_LOST, now)
         self._done.clear()
-        self._wake_waiters()
+        self.wake_waiters()
         self._log_closed()
 
     def pause_writing(self) -> None:
@@ -212,7 +189,7 @@ class Http2Leg(asyncio.BufferedProtocol):
         self._conn.now = monotonic()
         self._conn.pump()
         self._flush()
-        self._wake_waiters()
+        self.wake_waiters()
 
     # The server's side
 
@@ -306,12 +283,14 @@ class Http2Leg(asyncio.BufferedProtocol):
                 prepared: Prepared | None = response.wire
                 if prepared is None:
                     assert isinstance(response.body, bytes)
-                    prepared = response.wire = Prepared(_block(response), _TAIL_SIZE, response.body)
+                    prepared = response.wire = Prepared(
+                        header_block(response), _TAIL_SIZE, response.body
+                    )
                 if conn.out_size > OUTPUT_LIMIT and not conn.blocked:
                     assert self._transport is not None
                     self._session.sent += conn.out_size
                     self._transport.write(conn.take())
-                if conn.send_prepared(stream_id, prepared, self._tail(exchange, stamp)):
+                if conn.send_prepared(stream_id, prepared, self.tail(exchange, stamp)):
                     exchange.status = 200
                     exchange.sent = prepared.size
                     exchange.header_sent = prepared.head_size
@@ -321,7 +300,7 @@ class Http2Leg(asyncio.BufferedProtocol):
                     return
         self._take(stream_id, exchange, head, ended)
 
-    def _tail(self, exchange: Exchange, now: float) -> bytes:
+    def tail(self, exchange: Exchange, now: float) -> bytes:
         """Return the end of a header block at `now` (epoch): `date` and `x-request-id`."""
         date = self._shared.date(now)
         if date is not self._date:
@@ -443,7 +422,7 @@ class Http2Leg(asyncio.BufferedProtocol):
 
     def on_window(self) -> None:
         """A window has opened."""
-        self._wake_waiters()
+        self.wake_waiters()
 
     # Room for what is read from files: a bound on what one connection may hold
 
@@ -452,7 +431,7 @@ class Http2Leg(asyncio.BufferedProtocol):
 
         `held` is what the one that asks holds already: nobody gets more than a fair share.
         """
-        limit = self._shared.limits.send_buffer - _HIGH_WATER - OUTPUT_LIMIT
+        limit = self.send_buffer - _HIGH_WATER - OUTPUT_LIMIT
         share = max(DEFAULT_FRAME_SIZE, limit // max(1, self.files))
         granted = min(size, share - held, limit - self._held)
         if granted <= 0:
@@ -463,7 +442,7 @@ class Http2Leg(asyncio.BufferedProtocol):
     def release(self, size: int) -> None:
         """Bytes that were held went out, or will not be needed."""
         self._held -= size
-        self._wake_waiters()
+        self.wake_waiters()
 
     async def wait(self) -> None:
         """Return when something has changed that room depends on."""
@@ -471,7 +450,8 @@ class Http2Leg(asyncio.BufferedProtocol):
         self._room_waiters.append(waiter)
         await waiter
 
-    def _wake_waiters(self) -> None:
+    def wake_waiters(self) -> None:
+        """Have those who wait for room look again."""
         waiters = self._room_waiters
         while waiters:
             waiter = waiters.popleft()
@@ -519,175 +499,3 @@ class Http2Leg(asyncio.BufferedProtocol):
                 str(error) if error is not None else "by agreement",
                 extra={"session_id": self._session.id, "request_id": "-"},
             )
-
-
-class Http2Reply:
-    """The response of one stream: the `Reply` of its handler."""
-
-    __slots__ = (
-        "_conn",
-        "_file",
-        "_granted",
-        "_held",
-        "_leg",
-        "_stream",
-        "_waiter",
-        "content",
-        "exchange",
-        "task",
-    )
-
-    def __init__(self, leg: Http2Leg, conn: Connection, stream: Stream, exchange: Exchange) -> None:
-        self._leg = leg
-        self._conn = conn
-        self._stream = stream
-        self._file = False  # it sends a file: `room` was asked for
-        self._granted = 0  # bytes of room that nothing was written for yet
-        self._held = 0  # those, and what was written for others and has not gone out
-        self._waiter: asyncio.Future[None] | None = None
-        self.exchange = exchange
-        self.content: ContentBuffer | None = None
-        self.task: asyncio.Task[None] | None = None
-
-    @property
-    def closed(self) -> bool:
-        """The stream is closed, or the response is complete."""
-        return self._stream.closed
-
-    def start(self, response: Response, end: bool) -> None:
-        """Send the header section."""
-        block = _block(response) + self._leg._tail(self.exchange, wall())
-        if not self._stream.closed:
-            exchange = self.exchange
-            exchange.status = response.status
-            exchange.response = response
-            exchange.header_sent = len(block)
-            exchange.details().headers_at = monotonic()
-            self._conn.send_headers(self._stream, block, end)
-            self._leg.flush_soon()
-
-    def interim(self, status: int, headers: list[tuple[str, str]]) -> None:
-        """Send an interim response."""
-        if not self._stream.started:
-            fields = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers]
-            self._conn.send_interim(self._stream, encode([(b":status", b"%d" % status), *fields]))
-            self._leg.flush_soon()
-
-    def write(self, data: bytes, end: bool = False) -> None:
-        """Queue content."""
-        if not self._stream.closed:
-            exchange = self.exchange
-            now = self._conn.now = monotonic()
-            if data and not exchange.sent:
-                exchange.details().first_byte_at = now
-            exchange.sent += len(data)
-            self._granted = max(0, self._granted - len(data))
-            self._conn.send_data(self._stream, data, end)
-            self._leg.flush_soon()
-
-    async def drain(self) -> None:
-        """Wait until little enough is queued: on this stream, and on the connection."""
-        while not self._stream.closed and (
-            self._stream.queued > _STREAM_HIGH_WATER or self._crowded()
-        ):
-            # Crowded by others, it is their progress that counts.
-            await self._spend(self._wait() if self._stream.queued else self._leg.wait())
-
-    def _crowded(self) -> bool:
-        limit = self._leg._shared.limits.send_buffer
-        return self._conn.queued > limit // 2
-
-    async def room(self, most: int) -> int:
-        """Wait until the peer would take something; see `Reply`."""
-        stream, conn, leg = self._stream, self._conn, self._leg
-        if not self._file and not stream.closed:
-            self._file = True
-            leg.files += 1
-        while not stream.closed:
-            window = stream.window - stream.queued
-            if window > 0 and conn.window > 0 and not conn.blocked and stream.queued < most:
-                granted = leg.hold(min(most, window), self._held)
-                if granted:
-                    self._granted += granted
-                    self._held += granted
-                    stream.waiting = False
-                    return granted
-            elif not stream.waiting and (window <= 0 or conn.window <= 0):
-                stream.waiting = True
-                stream.progress = monotonic()
-                if not stream.held_up:
-                    stream.held_up = True
-                    stream.measured, stream.taken = stream.progress, 0
-            await self._spend(leg.wait())
-        return 0
-
-    async def _spend(self, waiting: Awaitable[None]) -> None:
-        """Wait, and note for the record what for: the socket, or the peer's window."""
-        blocked = self._conn.blocked
-        began = monotonic()
-        try:
-            await waiting
-        finally:
-            detail = self.exchange.details()
-            if blocked:
-                detail.blocked += monotonic() - began
-            else:
-                detail.stalled += monotonic() - began
-
-    def give_back(self, size: int) -> None:
-        """Release room that will not be used."""
-        self._granted -= size
-        self._release(size)
-
-    def _release(self, size: int) -> None:
-        self._held -= size
-        self._leg.release(size)
-
-    async def _wait(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
-    def progressed(self) -> None:
-        """Some of the queue went out: who waits looks again."""
-        if self._held:
-            self._release(self._held - self._granted - self._stream.queued)
-        self._leg._wake_waiters()
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def ended(self) -> None:
-        """The stream is closed: nothing is held or waited for any more."""
-        if self._file:
-            self._file = False
-            self._leg.files -= 1
-        if self._held:
-            self._release(self._held)
-        self._leg._wake_waiters()
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    def go_on(self) -> None:
-        """The handler waits for content that the client holds back (RFC 9110 section 10.1.1)."""
-        self.interim(100, [])
-
-    def content_read(self, size: int) -> None:
-        """The handler read some content: the peer may send as much more."""
-        self._conn.consumed(self._stream, size)
-        self._leg.flush_soon()
-
-    def abort(self) -> None:
-        """Reset the stream: the client sees that the response is not complete."""
-        if not self._stream.closed:
-            detail = self.exchange.details()
-            detail.reset_by, detail.reset_code = "server", ErrorCodes.INTERNAL_ERROR
-            self._conn.reset(self._stream, ErrorCodes.INTERNAL_ERROR)
-            self.ended()
-            self._leg.flush_soon()
-
-    def cancel(self) -> None:
-        """The client is gone: cancel its handler at its next await."""
-        if self.task is not None and not self.task.done():
-            self.task.cancel()

@@ -22,7 +22,8 @@ from h2log.http2.connection import Connection
 from h2log.http2.stream import Stream
 from h2log.server.certificates import Certificates
 from h2log.server.content import ContentBuffer
-from h2log.server.http2_leg import Http2Leg, Http2Reply
+from h2log.server.http2_leg import Http2Leg
+from h2log.server.http2_reply import Http2Reply
 from tests.server.h2_client import H2Client
 from tests.server.wire import ACK, GOAWAY, PREFACE, SETTINGS, Frame, RawClient, frame, settings
 from tests.support import Running, client_context, eventually

@@ -1,0 +1,185 @@
+"""The response to one HTTP/1.1 request, between its handler and the connection."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, Protocol
+
+from h2log.access.exchange import Exchange
+from h2log.app.response import Response
+from h2log.clock import monotonic
+from h2log.server.content import ContentBuffer
+
+__all__ = ["Http1Reply", "ReplyLeg"]
+
+_MAX_DISCARD: Final = 1024 * 1024
+"""Bytes of unwanted content that are read to keep a connection; beyond, it is closed."""
+
+
+class ReplyLeg(Protocol):
+    """What a response needs of its connection."""
+
+    @property
+    def content_is_held_back(self) -> bool:
+        """The client waits for 100 (Continue) before it sends content."""
+
+    @property
+    def full(self) -> bool:
+        """The transport takes no more."""
+
+    def respond(self, reply: Http1Reply, response: Response) -> None:
+        """Send status and header."""
+
+    def interim(self, status: int, headers: list[tuple[str, str]]) -> None:
+        """Send an interim response."""
+
+    def content(self, data: bytes) -> None:
+        """Send content."""
+
+    def complete(self, reply: Http1Reply) -> None:
+        """The response is complete."""
+
+    def give_up(self, reply: Http1Reply) -> None:
+        """Close so that the client sees that the response is not complete."""
+
+    async def wait_writable(self) -> None:
+        """Return when the transport has room, or is gone."""
+
+    def balance(self) -> None:
+        """Read on, or stop reading, by what has come and was not used."""
+
+    def close(self) -> None:
+        """Close the connection."""
+
+
+class Http1Reply:
+    """The response to one request: the `Reply` of its handler."""
+
+    __slots__ = (
+        "_gone",
+        "_leg",
+        "content",
+        "content_ended",
+        "discarded",
+        "ended",
+        "exchange",
+        "last",
+        "task",
+        "unasked",
+        "unread",
+    )
+
+    def __init__(self, leg: ReplyLeg, exchange: Exchange, content: ContentBuffer | None) -> None:
+        self._leg = leg
+        self._gone = False
+        self.exchange = exchange
+        self.content = content
+        self.task: asyncio.Task[None] | None = None
+        self.content_ended = content is None
+        self.unread = 0
+        """Bytes of content that the handler has not read."""
+        self.discarded = 0
+        self.last = False
+        """The connection ends with this response."""
+        self.unasked = False
+        """The client held back its content, waiting for 100 (Continue), when the response began."""
+        self.ended = False
+        """The whole response was handed to the transport."""
+
+    @property
+    def closed(self) -> bool:
+        """The client is gone, or the response is complete."""
+        return self._gone or self.ended
+
+    # Content, from the leg
+
+    def feed(self, data: bytes) -> None:
+        """Content has come."""
+        self.exchange.received += len(data)
+        if self.ended:
+            self.discarded += len(data)
+            if not self.may_discard():
+                self._leg.close()
+            return
+        if self.content is not None and data:
+            self.unread += len(data)
+            self.content.feed(data)
+
+    def feed_end(self) -> None:
+        """The content is complete."""
+        self.content_ended = True
+        if self.content is not None:
+            self.content.end()
+
+    def may_discard(self) -> bool:
+        """Say whether reading the rest of unwanted content is worth the connection."""
+        return self.discarded <= _MAX_DISCARD
+
+    def must_close(self) -> bool:
+        """Say whether the response ends the connection, for content nobody will read."""
+        self.unasked = self._leg.content_is_held_back
+        return not self.content_ended and self.unasked
+
+    # The handler's side: see `Reply`
+
+    def start(self, response: Response, end: bool) -> None:
+        """Send status and header."""
+        if self.closed:
+            return
+        self._leg.respond(self, response)
+        self.exchange.status = response.status
+        if end:
+            self._end()
+
+    def interim(self, status: int, headers: list[tuple[str, str]]) -> None:
+        """Send an interim response; clients of HTTP/1.0 know none (RFC 9110 section 15.2)."""
+        if not self.closed and not self.exchange.status:
+            self._leg.interim(status, headers)
+
+    def write(self, data: bytes, end: bool = False) -> None:
+        """Send content."""
+        if self.closed:
+            return
+        if data:
+            if not self.exchange.sent:
+                self.exchange.details().first_byte_at = monotonic()
+            self.exchange.sent += len(data)
+            self._leg.content(data)
+        if end:
+            self._end()
+
+    def _end(self) -> None:
+        self.ended = True
+        self.unread = 0
+        self._leg.complete(self)
+        self._leg.balance()
+
+    async def drain(self) -> None:
+        """Wait for the transport."""
+        await self._wait()
+
+    async def _wait(self) -> None:
+        if not self._leg.full:
+            return
+        began = monotonic()
+        await self._leg.wait_writable()
+        self.exchange.details().blocked += monotonic() - began
+
+    async def room(self, most: int) -> int:
+        """Wait for the transport; see `Reply`."""
+        await self._wait()
+        return 0 if self.closed else most
+
+    def give_back(self, size: int) -> None:
+        """Nothing is counted here: one response at a time goes out."""
+
+    def abort(self) -> None:
+        """Close the connection: the client sees that the response is not complete."""
+        if not self.closed:
+            self._leg.give_up(self)
+
+    def lost(self) -> None:
+        """The client is gone: the handler is cancelled at its next await."""
+        self._gone = True
+        if self.task is not None and not self.task.done():
+            self.task.cancel()

@@ -1,0 +1,244 @@
+"""The response of one HTTP/2 stream, between its handler and the connection's engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Final, Protocol
+
+from h2.errors import ErrorCodes
+
+from h2log.access.exchange import Exchange
+from h2log.app.response import Response, check_fields
+from h2log.clock import monotonic, wall
+from h2log.http2.connection import Connection
+from h2log.http2.hpack import encode
+from h2log.http2.stream import Stream
+from h2log.server.content import ContentBuffer
+
+__all__ = ["Http2Reply", "ReplyLeg", "header_block"]
+
+_STREAM_HIGH_WATER: Final = 64 * 1024
+"""Bytes of a handler's output that may wait on one stream before the handler does."""
+
+# Not sent in HTTP/2 (RFC 9113 section 8.2.2); the server's own fields are not the handler's.
+_DROPPED: Final = frozenset(
+    ("connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "x-request-id")
+)
+
+
+class ReplyLeg(Protocol):
+    """What a response needs of the connection that it is one of."""
+
+    files: int
+    """Responses that are files and being sent."""
+    send_buffer: int
+    """Bytes that may be held for the whole connection."""
+
+    def tail(self, exchange: Exchange, now: float) -> bytes:
+        """Return the end of a header block."""
+
+    def flush_soon(self) -> None:
+        """Write what the engine has gathered, after the running callback."""
+
+    def hold(self, size: int, held: int) -> int:
+        """Count up to `size` bytes as held; return how many there was room for."""
+
+    def release(self, size: int) -> None:
+        """Bytes that were held went out."""
+
+    async def wait(self) -> None:
+        """Return when something has changed that room depends on."""
+
+    def wake_waiters(self) -> None:
+        """Have those who wait for room look again."""
+
+
+def header_block(response: Response) -> bytes:
+    """Return a response's header block without its tail. Raises ValueError for a bad field."""
+    check_fields(response.headers)
+    fields = [(b":status", b"%d" % response.status)]
+    sized = response.status == 304  # its length would be the content's that is not sent
+    for name, value in response.headers:
+        if name in _DROPPED or name == "date":
+            continue
+        if name == "content-length" and response.status == 204:  # RFC 9110 section 8.6
+            continue
+        sized = sized or name == "content-length"
+        fields.append((name.encode("ascii"), value.encode("latin-1")))
+    length = response.content_length()
+    if not sized and length is not None and response.status != 204:
+        fields.append((b"content-length", b"%d" % length))
+    return encode(fields)
+
+
+class Http2Reply:
+    """The response of one stream: the `Reply` of its handler."""
+
+    __slots__ = (
+        "_conn",
+        "_file",
+        "_granted",
+        "_held",
+        "_leg",
+        "_stream",
+        "_waiter",
+        "content",
+        "exchange",
+        "task",
+    )
+
+    def __init__(self, leg: ReplyLeg, conn: Connection, stream: Stream, exchange: Exchange) -> None:
+        self._leg = leg
+        self._conn = conn
+        self._stream = stream
+        self._file = False  # it sends a file: `room` was asked for
+        self._granted = 0  # bytes of room that nothing was written for yet
+        self._held = 0  # those, and what was written for others and has not gone out
+        self._waiter: asyncio.Future[None] | None = None
+        self.exchange = exchange
+        self.content: ContentBuffer | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def closed(self) -> bool:
+        """The stream is closed, or the response is complete."""
+        return self._stream.closed
+
+    def start(self, response: Response, end: bool) -> None:
+        """Send the header section."""
+        block = header_block(response) + self._leg.tail(self.exchange, wall())
+        if not self._stream.closed:
+            exchange = self.exchange
+            exchange.status = response.status
+            exchange.response = response
+            exchange.header_sent = len(block)
+            exchange.details().headers_at = monotonic()
+            self._conn.send_headers(self._stream, block, end)
+            self._leg.flush_soon()
+
+    def interim(self, status: int, headers: list[tuple[str, str]]) -> None:
+        """Send an interim response."""
+        if not self._stream.started:
+            fields = [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers]
+            self._conn.send_interim(self._stream, encode([(b":status", b"%d" % status), *fields]))
+            self._leg.flush_soon()
+
+    def write(self, data: bytes, end: bool = False) -> None:
+        """Queue content."""
+        if not self._stream.closed:
+            exchange = self.exchange
+            now = self._conn.now = monotonic()
+            if data and not exchange.sent:
+                exchange.details().first_byte_at = now
+            exchange.sent += len(data)
+            self._granted = max(0, self._granted - len(data))
+            self._conn.send_data(self._stream, data, end)
+            self._leg.flush_soon()
+
+    async def drain(self) -> None:
+        """Wait until little enough is queued: on this stream, and on the connection."""
+        while not self._stream.closed and (
+            self._stream.queued > _STREAM_HIGH_WATER or self._crowded()
+        ):
+            # Crowded by others, it is their progress that counts.
+            await self._spend(self._wait() if self._stream.queued else self._leg.wait())
+
+    def _crowded(self) -> bool:
+        limit = self._leg.send_buffer
+        return self._conn.queued > limit // 2
+
+    async def room(self, most: int) -> int:
+        """Wait until the peer would take something; see `Reply`."""
+        stream, conn, leg = self._stream, self._conn, self._leg
+        if not self._file and not stream.closed:
+            self._file = True
+            leg.files += 1
+        while not stream.closed:
+            window = stream.window - stream.queued
+            if window > 0 and conn.window > 0 and not conn.blocked and stream.queued < most:
+                granted = leg.hold(min(most, window), self._held)
+                if granted:
+                    self._granted += granted
+                    self._held += granted
+                    stream.waiting = False
+                    return granted
+            elif not stream.waiting and (window <= 0 or conn.window <= 0):
+                stream.waiting = True
+                stream.progress = monotonic()
+                if not stream.held_up:
+                    stream.held_up = True
+                    stream.measured, stream.taken = stream.progress, 0
+            await self._spend(leg.wait())
+        return 0
+
+    async def _spend(self, waiting: Awaitable[None]) -> None:
+        """Wait, and note for the record what for: the socket, or the peer's window."""
+        blocked = self._conn.blocked
+        began = monotonic()
+        try:
+            await waiting
+        finally:
+            detail = self.exchange.details()
+            if blocked:
+                detail.blocked += monotonic() - began
+            else:
+                detail.stalled += monotonic() - began
+
+    def give_back(self, size: int) -> None:
+        """Release room that will not be used."""
+        self._granted -= size
+        self._release(size)
+
+    def _release(self, size: int) -> None:
+        self._held -= size
+        self._leg.release(size)
+
+    async def _wait(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def progressed(self) -> None:
+        """Some of the queue went out: who waits looks again."""
+        if self._held:
+            self._release(self._held - self._granted - self._stream.queued)
+        self._leg.wake_waiters()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def ended(self) -> None:
+        """The stream is closed: nothing is held or waited for any more."""
+        if self._file:
+            self._file = False
+            self._leg.files -= 1
+        if self._held:
+            self._release(self._held)
+        self._leg.wake_waiters()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def go_on(self) -> None:
+        """The handler waits for content that the client holds back (RFC 9110 section 10.1.1)."""
+        self.interim(100, [])
+
+    def content_read(self, size: int) -> None:
+        """The handler read some content: the peer may send as much more."""
+        self._conn.consumed(self._stream, size)
+        self._leg.flush_soon()
+
+    def abort(self) -> None:
+        """Reset the stream: the client sees that the response is not complete."""
+        if not self._stream.closed:
+            detail = self.exchange.details()
+            detail.reset_by, detail.reset_code = "server", ErrorCodes.INTERNAL_ERROR
+            self._conn.reset(self._stream, ErrorCodes.INTERNAL_ERROR)
+            self.ended()
+            self._leg.flush_soon()
+
+    def cancel(self) -> None:
+        """The client is gone: cancel its handler at its next await."""
+        if self.task is not None and not self.task.done():
+            self.task.cancel()
