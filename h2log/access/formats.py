@@ -44,8 +44,6 @@ _MAX_STAMPS = 64
 _MAX_TARGETS = 4096
 _MAX_TARGET_LENGTH = 256
 
-_MILLISECONDS: Final = tuple(f".{n:03d}+00:00\t" for n in range(1000))
-"""What follows the second: found faster than made."""
 
 _COMMON: Final = (
     ':remote-addr - :remote-user [:date[clf]] ":method :url HTTP/:http-version" :status '

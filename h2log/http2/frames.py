@@ -14,7 +14,6 @@ from h2.errors import ErrorCodes
 PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 """What a client sends first (RFC 9113 section 3.4)."""
 
-FRAME_HEADER_SIZE: Final = 9
 DEFAULT_FRAME_SIZE: Final = 16_384
 """The largest payload that everyone must accept, and all that we accept (RFC 9113, 4.2)."""
 MAX_WINDOW: Final = 2**31 - 1

@@ -313,7 +313,6 @@ class Sending:
         behind the response it makes some clients (curl 7.88) throw that away, so it follows a
         little later, unless the peer is through by then.
         """
-        stream.local_ended = True
         if self.blocked:  # an honest peer cannot have more of them unread than it may have open
             self._unread_heads += 1
         if not stream.remote_ended:

@@ -34,7 +34,6 @@ class Stream:
         "held_up",
         "id",
         "incremental",
-        "local_ended",
         "measured",
         "parked",
         "progress",
@@ -75,7 +74,6 @@ class Stream:
         self.trailer_fields: tuple[Field, ...] = ()
         """The trailers received (RFC 9113 section 8.1)."""
         self.remote_ended = False
-        self.local_ended = False
         self.started = False
         """A final response's header section was sent."""
         self.queue: deque[bytes | memoryview] = deque()
@@ -103,5 +101,5 @@ class Stream:
         self.closed = False
 
     def __repr__(self) -> str:
-        ends = f"remote_ended={self.remote_ended} local_ended={self.local_ended}"
-        return f"<Stream {self.id} {ends} queued={self.queued} closed={self.closed}>"
+        ends = f"remote_ended={self.remote_ended} closed={self.closed}"
+        return f"<Stream {self.id} {ends} queued={self.queued}>"
