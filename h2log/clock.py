@@ -7,10 +7,10 @@ and the floors above it read these clocks.
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, tzinfo
 from email.utils import formatdate
 
-__all__ = ["DateCache", "http_date", "iso_second", "monotonic", "wall"]
+__all__ = ["DateCache", "LocalZone", "http_date", "iso_second", "monotonic", "wall"]
 
 monotonic = time.monotonic
 """Seconds of a clock that never goes back; its zero means nothing."""
@@ -44,3 +44,27 @@ class DateCache:
             self._text = formatdate(now, usegmt=True)
             self._until = int(now) + 1.0
         return self._text
+
+
+class LocalZone(tzinfo):
+    """The system's time zone with its clock changes, which `datetime` has only moment by moment."""
+
+    def utcoffset(self, dt: datetime | None) -> timedelta | None:
+        """Return the offset from UTC at the local time `dt`."""
+        return None if dt is None else self._at(dt).utcoffset()
+
+    def dst(self, dt: datetime | None) -> timedelta | None:
+        """Return None: it is not known how much of the offset is daylight saving."""
+        return None
+
+    def tzname(self, dt: datetime | None) -> str | None:
+        """Return the zone's abbreviation at the local time `dt`."""
+        return None if dt is None else self._at(dt).tzname()
+
+    def fromutc(self, dt: datetime) -> datetime:
+        """Return the local time of `dt`, which is in UTC."""
+        return dt.replace(tzinfo=UTC).astimezone().replace(tzinfo=self)
+
+    @staticmethod
+    def _at(dt: datetime) -> datetime:
+        return dt.replace(tzinfo=None).astimezone()

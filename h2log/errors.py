@@ -1,7 +1,8 @@
 """The exception tree.
 
 An error carries its consequence: `SessionError` becomes GOAWAY, `StreamError` becomes RST_STREAM,
-`HTTPError` becomes a response, `UsageError` becomes one line on stderr and exit code 2.
+`HTTPError` becomes a response, `UsageError` becomes one line on stderr and exit code 2,
+`StartupError` the same with exit code 3.
 """
 
 from __future__ import annotations
@@ -10,7 +11,15 @@ from http import HTTPStatus
 
 from h2.errors import ErrorCodes
 
-__all__ = ["H2logError", "HTTPError", "MalformedError", "SessionError", "StreamError", "UsageError"]
+__all__ = [
+    "H2logError",
+    "HTTPError",
+    "MalformedError",
+    "SessionError",
+    "StartupError",
+    "StreamError",
+    "UsageError",
+]
 
 
 class H2logError(Exception):
@@ -23,6 +32,10 @@ class UsageError(H2logError):
     The message names the thing and the remedy; the command line prints it as one line and exits
     with code 2.
     """
+
+
+class StartupError(H2logError):
+    """The application failed before it was served: its message, and exit code 3 (as uvicorn's)."""
 
 
 class SessionError(H2logError):

@@ -23,6 +23,12 @@ class Exchange(AccessRecord):
             self.detail = Detail()
         return self.detail
 
+    def announce(self) -> None:
+        """Tell whoever wants to know that the request was opened: call it once, before `finish`."""
+        opening = self.session.opening
+        if opening is not None:
+            opening(self)
+
     def finish(self, outcome: Outcome, now: float) -> bool:
         """Seal the record with `outcome` at `now` (monotonic seconds) and log it, once.
 

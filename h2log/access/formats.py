@@ -12,7 +12,10 @@
 | `dev`, `short`, `tiny` | morgan's; `dev` has colours in its `colored` form |
 | `json`, `ecs`, `caddy` | an object a line (see `jsonlines`) |
 
-Each is one line a record, whatever a client sent, and `readback.parse_line` reads it back.
+Each is one line a record, whatever a client sent, and `readback.parse_line` reads it back. In each,
+what is secret is masked: passwords, tokens and their like in URLs and header fields (see
+`redaction`). Of the record of an open request (`AccessRecord.opening`) each makes a line that tells
+it has arrived, with nothing of its end.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from h2log.access.full import HEADER, full_line
 from h2log.access.jsonlines import caddy_line, ecs_line, json_line
 from h2log.access.lines import escape
 from h2log.access.record import AccessRecord
+from h2log.access.redaction import DEFAULT, Redaction
+from h2log.access.shown import DEFAULT_SHOWN, Shown
 from h2log.access.template import has_token, template
 from h2log.access.text import one_line
 from h2log.access.tokens import suggestion
@@ -36,7 +41,10 @@ __all__ = ["NAMES", "Format", "FormatFunction", "compile", "h2log_format"]
 _Line = Callable[[AccessRecord], str]
 
 FormatFunction = Callable[[AccessRecord], str | None]
-"""An application's format: returns a line, with or without its newline, or None to skip."""
+"""An application's format: returns a line, with or without its newline, or None to skip.
+
+It is given the record as it is: what it shows of a secret, it shows.
+"""
 
 Kind = Literal["tsv", "text", "json"]
 
@@ -97,51 +105,53 @@ class Format:
         return self.name in NAMES
 
 
-def h2log_format() -> Format:
+def h2log_format(shown: Shown = DEFAULT_SHOWN) -> Format:
     """Return the default format: seven columns, tab separated.
 
     Timestamp (UTC, milliseconds) of the complete request header, status or `-`, milliseconds to
-    the last byte handed over, session id, request id, version, path with query (see `escape`).
+    the last byte handed over (`-` for a request that has only arrived), session id, request id,
+    version, path with query (see `escape`).
     """
     # Under load many records share a millisecond, and paths come again: both are remembered.
     stamps: dict[int, str] = {}
     targets: dict[str, str] = {}
+    url, authority = shown.redaction.url, shown.redaction.authority
 
     def line(record: AccessRecord) -> str:
         millisecond = int(record.wall * 1000)
-        try:
-            stamp = stamps[millisecond]
-        except KeyError:
+        stamp = stamps.get(millisecond)
+        if stamp is None:
             if len(stamps) >= _MAX_STAMPS:
                 stamps.clear()
             second, rest = divmod(millisecond, 1000)
             stamp = stamps[millisecond] = f"{iso_second(second)}.{rest:03d}+00:00\t"
         facts = record.facts
         path = facts.path
-        try:
-            target = targets[path]
-        except KeyError:
-            target = escape(path)
+        target = targets.get(path)
+        if target is None:
+            target = escape(url(path))
             if len(path) <= _MAX_TARGET_LENGTH:
                 if len(targets) >= _MAX_TARGETS:
                     targets.clear()
                 targets[path] = target
         session = record.session
+        took = "-" if record.outcome is None else f"{(record.end - record.start) * 1000:.3f}"
         return (
-            f"{stamp}{record.status or '-'}\t{(record.end - record.start) * 1000:.3f}\t{session.id}"
-            f"\t{record.id}\t{session.protocol}\t{target or escape(facts.authority) or '-'}\n"
+            f"{stamp}{record.status or '-'}\t{took}\t{session.id}\t{record.id}\t"
+            f"{session.protocol}\t{target or escape(authority(facts.authority)) or '-'}\n"
         )
 
     return Format("h2log", line, "tsv")
 
 
-def _colored_dev() -> Format:
+def _colored_dev(shown: Shown) -> Format:
     """Return `dev` with the status in red, yellow, cyan or green."""
 
     def shade(color: int) -> _Line:
         return template(
             f"\x1b[0m:method :url \x1b[{color}m:status\x1b[0m "
-            ":response-time ms - :res[content-length]\x1b[0m"
+            ":response-time ms - :res[content-length]\x1b[0m",
+            shown=shown,
         )
 
     none, shades = shade(0), {2: shade(32), 3: shade(36), 4: shade(33)}
@@ -154,34 +164,39 @@ def _colored_dev() -> Format:
     return Format("dev", line, "text")
 
 
-def _morgan(name: str) -> Callable[[], Format]:
-    return lambda: Format(name, template(_MORGAN[name]), "text")
+def _morgan(name: str) -> Callable[[Shown], Format]:
+    return lambda shown: Format(name, template(_MORGAN[name], shown=shown), "text")
 
 
-_MAKERS: Final[dict[str, Callable[[], Format]]] = {
+_MAKERS: Final[dict[str, Callable[[Shown], Format]]] = {
     "h2log": h2log_format,
-    "h2log-full": lambda: Format("h2log-full", full_line(), "tsv", HEADER),
+    "h2log-full": lambda shown: Format("h2log-full", full_line(shown), "tsv", HEADER),
     "combined": _morgan("combined"),
     "common": _morgan("common"),
-    "dev": lambda: Format("dev", template(_MORGAN["dev"]), "text", colored=_colored_dev()),
+    "dev": lambda shown: Format(
+        "dev", template(_MORGAN["dev"], shown=shown), "text", colored=_colored_dev(shown)
+    ),
     "short": _morgan("short"),
     "tiny": _morgan("tiny"),
-    "json": lambda: Format("json", json_line(), "json"),
-    "ecs": lambda: Format("ecs", ecs_line(), "json"),
-    "caddy": lambda: Format("caddy", caddy_line(), "json"),
+    "json": lambda shown: Format("json", json_line(shown), "json"),
+    "ecs": lambda shown: Format("ecs", ecs_line(shown), "json"),
+    "caddy": lambda shown: Format("caddy", caddy_line(shown), "json"),
 }
 
 NAMES: Final = tuple(_MAKERS)
 """The named formats."""
 
 
-def compile(source: str | FormatFunction | Format, *, zone: tzinfo = UTC) -> Format:
+def compile(
+    source: str | FormatFunction | Format, *, zone: tzinfo = UTC, redact: Redaction = DEFAULT
+) -> Format:
     """Return the format that `source` means: a name, a format string, or a function of the record.
 
-    `zone` is what `:date[locale]` and `:date[%…]` are told in. A function returns the line, or
-    None to skip the record; what would tear the line is escaped; when it raises, a note says so in
-    the line's place (`#failed request=… error=KeyError`). Raises UsageError for anything that is
-    no format, naming the place.
+    `zone` is what `:date[locale]` and `:date[%…]` are told in, `redact` which names are secret
+    (`redaction.NOTHING`: none); a Format that comes as `source` has its own. A function returns the
+    line, or None to skip the record; what would tear the line is escaped; when it raises, a note
+    says so in the line's place (`#failed request=… error=KeyError`). Raises UsageError for anything
+    that is no format, naming the place.
     """
     if isinstance(source, Format):
         return source
@@ -189,9 +204,9 @@ def compile(source: str | FormatFunction | Format, *, zone: tzinfo = UTC) -> For
         return Format(getattr(source, "__qualname__", repr(source)), _own(source), "text")
     maker = _MAKERS.get(source)
     if maker is not None:
-        return maker()
+        return maker(Shown(redact))
     if has_token(source):
-        return Format(source, template(source, zone), "text")
+        return Format(source, template(source, zone, Shown(redact)), "text")
     raise UsageError(
         f"unknown format {source!a}{suggestion(source, list(NAMES))}"
         f" (formats: {', '.join(NAMES)}, or a text with tokens such as :method)"

@@ -1,7 +1,8 @@
 r"""`h2log-full`: all that is known of a request, tab separated; it begins as `h2log` does.
 
 A file begins with `HEADER`, which names the columns. `-` is what is not known or was not
-sent; a value that is itself a dash stands as `\x2D`, one that is empty as nothing.
+sent; a value that is itself a dash stands as `\x2D`, one that is empty as nothing. A request that
+has only arrived has no outcome, no milliseconds, and nothing else of its end.
 """
 
 from __future__ import annotations
@@ -11,16 +12,9 @@ from typing import Final
 
 from h2log.access.lines import COLUMNS, escape
 from h2log.access.record import AccessRecord, Detail
+from h2log.access.shown import DEFAULT_SHOWN, Shown
 from h2log.access.stamps import iso
-from h2log.access.values import (
-    client_request_id,
-    referrer,
-    remote_user,
-    route,
-    target,
-    traceparent,
-    user_agent,
-)
+from h2log.access.values import remote_user, route
 
 __all__ = ["DASH", "FULL_COLUMNS", "HEADER", "full_line"]
 
@@ -84,18 +78,18 @@ def _milliseconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def full_line() -> Callable[[AccessRecord], str]:
+def full_line(shown: Shown = DEFAULT_SHOWN) -> Callable[[AccessRecord], str]:
     """Return the function that makes the line of a record."""
     stamp = iso()
     no_detail = Detail()
+    target, authority = shown.target, shown.authority
+    referrer, user_agent = shown.referrer, shown.user_agent
+    traceparent, client_request_id = shown.traceparent, shown.client_request_id
 
     def line(record: AccessRecord) -> str:
         session = record.session
         facts = record.facts
         tls = session.tls
-        detail = record.detail or no_detail
-        outcome = record.outcome
-        code = detail.reset_code
         if tls is None:
             security = "-\t-\t-\t-"
         else:
@@ -103,21 +97,33 @@ def full_line() -> Callable[[AccessRecord], str]:
                 f"{_given(tls.version)}\t{_given(tls.cipher)}\t"
                 f"{'yes' if tls.resumed else 'no'}\t{_given(tls.sni)}"
             )
+        outcome = record.outcome
+        if outcome is None:
+            took, how, sent, became = "-\t-", "-\t-\t-\t-\t-\t-", "-", "-\t-\t-\t-\t-"
+        else:
+            detail = record.detail or no_detail
+            code = detail.reset_code
+            took = f"{record.status or '-'}\t{(record.end - record.start) * 1000:.3f}"
+            how = (
+                f"{_milliseconds(record.headers_milliseconds)}\t"
+                f"{_milliseconds(record.first_byte_milliseconds)}\t"
+                f"{detail.stalled * 1000:.3f}\t{detail.blocked * 1000:.3f}\t"
+                f"{record.received}\t{record.sent}"
+            )
+            sent = str(record.header_sent)
+            became = (
+                f"{_known(route(record))}\t{_given(record.cache)}\t{_given(record.condition)}\t"
+                f"{detail.reset_by or '-'}\t{'-' if code is None else int(code)}"
+            )
         return (
-            f"{stamp(record.wall)}\t{record.status or '-'}\t"
-            f"{(record.end - record.start) * 1000:.3f}\t{session.id}\t{record.id}\t"
+            f"{stamp(record.wall)}\t{took}\t{session.id}\t{record.id}\t"
             f"{session.protocol}\t{escape(target(record))}\t"
-            f"{_given(facts.method)}\t{_given(facts.scheme)}\t{_given(facts.authority)}\t"
+            f"{_given(facts.method)}\t{_given(facts.scheme)}\t{_given(authority(record))}\t"
             f"{'-' if outcome is None else outcome.value}\t{record.sequence or '-'}\t"
             f"{record.stream_id}\t{record.nth}\t{record.active}\t"
-            f"{_milliseconds(record.headers_milliseconds)}\t"
-            f"{_milliseconds(record.first_byte_milliseconds)}\t"
-            f"{detail.stalled * 1000:.3f}\t{detail.blocked * 1000:.3f}\t"
-            f"{record.received}\t{record.sent}\t{record.header_received}\t{record.header_sent}\t"
+            f"{how}\t{record.header_received}\t{sent}\t"
             f"{session.client or '-'}\t{session.port or '-'}\t{_given(session.alpn)}\t"
-            f"{security}\t{_known(route(record))}\t{_given(record.cache)}\t"
-            f"{_given(record.condition)}\t{detail.reset_by or '-'}\t"
-            f"{'-' if code is None else int(code)}\t"
+            f"{security}\t{became}\t"
             f"{_known(referrer(record))}\t{_known(user_agent(record))}\t"
             f"{_known(remote_user(record))}\t{_known(traceparent(record))}\t"
             f"{_known(client_request_id(record))}\n"

@@ -9,8 +9,15 @@ from typing import Any, Final
 
 import msgspec
 
-from h2log.access.jsonlines import CIPHERS, TLS_NUMBERS, CaddyLine, EcsLine, JsonLine
-from h2log.access.parsed import Line
+from h2log.access.jsonshapes import (
+    CIPHERS,
+    TLS_NUMBERS,
+    CaddyArrival,
+    CaddyLine,
+    EcsLine,
+    JsonLine,
+)
+from h2log.access.parsed import OF_AN_END, Line
 from h2log.access.record import Outcome
 from h2log.access.text import from_json_text
 
@@ -24,14 +31,12 @@ _ISO = re.compile(
 ).fullmatch
 
 
-def _json(kind: type[Any], fill: Callable[[Any], Line]) -> Callable[[str], Line]:
-    decoder = msgspec.json.Decoder(kind)
-
+def _json(decode: Callable[[str], Any], fill: Callable[[Any], Line]) -> Callable[[str], Line]:
     def read(line: str) -> Line:
         if "\n" in line or "\r" in line:
             raise ValueError("line: a line break in it")
         try:
-            return fill(decoder.decode(line))
+            return fill(decode(line))
         except msgspec.DecodeError as error:  # ValidationError too; both are ValueErrors
             raise ValueError(f"line: {error}") from None
         except (OverflowError, OSError):  # of a date
@@ -85,9 +90,23 @@ def _only(texts: list[str] | None) -> str | None:
     return _wire(texts[0]) if texts else None
 
 
+def _event(made: Line, opened: bool) -> Line:
+    """Return `made` with its event; of a request that had only arrived, without any end."""
+    done = (made.milliseconds is not None, made.outcome is not None)
+    if opened:
+        if any(done) or made.status is not None:
+            raise ValueError("line: the request has only arrived, and has an end")
+        for name in OF_AN_END:
+            setattr(made, name, None)
+    elif not all(done):
+        raise ValueError("line: a request that has ended has an outcome and its time")
+    made.event = "open" if opened else "done"
+    return made
+
+
 def _of_json(read: JsonLine) -> Line:
     authority = _authority(read.host, read.port)
-    return Line(
+    made = Line(
         when=_time(read.timestamp),
         status=read.status,
         milliseconds=read.milliseconds,
@@ -129,11 +148,14 @@ def _of_json(read: JsonLine) -> Line:
         traceparent=_wire(read.traceparent),
         request_id=_only(read.request_id),
     )
+    return _event(made, read.immediate)
 
 
 def _of_ecs(read: EcsLine) -> Line:
     authority = _authority(read.host, read.port)
-    return Line(
+    if read.type not in (["access"], ["start"]):
+        raise ValueError(f"event.type: expected access or start, got {str(read.type)[:60]!a}")
+    made = Line(
         when=_time(read.timestamp),
         status=read.status,
         milliseconds=None if read.duration is None else read.duration / 1e6,
@@ -167,28 +189,37 @@ def _of_ecs(read: EcsLine) -> Line:
         traceparent=_wire(read.traceparent),
         request_id=_wire(read.request_id),
     )
+    return _event(made, read.type == ["start"])
 
 
 _CIPHER_NAMES: Final = {number: name for name, number in CIPHERS.items()}
 _TLS_NAMES: Final = {number: name for name, number in TLS_NUMBERS.items()}
 
 
-def _of_caddy(read: CaddyLine) -> Line:
+class _Message(msgspec.Struct):
+    msg: str
+
+
+_message: Final = msgspec.json.Decoder(_Message).decode
+_handled: Final = msgspec.json.Decoder(CaddyLine).decode
+_received: Final = msgspec.json.Decoder(CaddyArrival).decode
+
+
+def _caddy(line: str) -> CaddyLine | CaddyArrival:
+    return _received(line) if _message(line).msg == "received request" else _handled(line)
+
+
+def _of_caddy(read: CaddyLine | CaddyArrival) -> Line:
     asked = read.request
     tls = asked.tls
     made = Line(
         when=datetime.fromtimestamp(read.ts, UTC),
-        status=read.status,
-        milliseconds=read.duration * 1000,
         session=_id(read.session_id),
         request=_id(read.request_id),
         version=_version(None if asked.proto is None else asked.proto.removeprefix("HTTP/")),
         target=from_json_text(asked.uri),
         method=_wire(asked.method) or None,
         authority=_wire(asked.host) or None,
-        outcome=None if read.outcome is None else Outcome(read.outcome),
-        received=read.bytes_read,
-        sent=read.size,
         client=asked.client_ip or None,
         port=_port(asked.remote_port),
         user=_wire(read.user_id) or None,
@@ -201,9 +232,15 @@ def _of_caddy(read: CaddyLine) -> Line:
         made.tls_cipher = None if tls.cipher_suite is None else _CIPHER_NAMES.get(tls.cipher_suite)
         made.tls_resumed = tls.resumed
         made.sni = _wire(tls.server_name) or None
-    return made
+    if isinstance(read, CaddyLine):
+        made.status = read.status
+        made.milliseconds = read.duration * 1000
+        made.outcome = None if read.outcome is None else Outcome(read.outcome)
+        made.received = read.bytes_read
+        made.sent = read.size
+    return _event(made, isinstance(read, CaddyArrival))
 
 
-read_json: Final = _json(JsonLine, _of_json)
-read_ecs: Final = _json(EcsLine, _of_ecs)
-read_caddy: Final = _json(CaddyLine, _of_caddy)
+read_json: Final = _json(msgspec.json.Decoder(JsonLine).decode, _of_json)
+read_ecs: Final = _json(msgspec.json.Decoder(EcsLine).decode, _of_ecs)
+read_caddy: Final = _json(_caddy, _of_caddy)

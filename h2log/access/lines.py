@@ -10,7 +10,8 @@ Two rules make a file of such lines safe to cut at newlines and at tabs, whateve
 2. The backslash is escaped too, so `\x0A` in a file always means the byte 0x0A and never the four
    characters that somebody put into a URL: `unescape` is an exact inverse.
 
-A line that begins with `#` is a note of the log itself (say, how many lines were dropped), and no
+A line without milliseconds, `-`, was written when its request arrived: it has no status either. A
+line that begins with `#` is a note of the log itself (say, how many lines were dropped), and no
 request: `parse` refuses it, `is_note` tells it apart.
 """
 
@@ -38,7 +39,7 @@ _SHAPES: Final = {
     ),
     "status": (r"[1-9][0-9]{2}|-", "three digits or -"),
     # Twelve digits are thirty years: more is damage, and could overflow a float to infinity.
-    "milliseconds": (r"(?:0|[1-9][0-9]{0,11})\.[0-9]{3}", "a number with three decimals"),
+    "milliseconds": (r"(?:0|[1-9][0-9]{0,11})\.[0-9]{3}|-", "a number with three decimals or -"),
     "session": (r"[0-9a-f]{32}", "32 lower-case hex digits"),
     "request": (r"[0-9a-f]{32}", "32 lower-case hex digits"),
     "version": (r"h2|1\.1|1\.0|-", "h2, 1.1, 1.0 or -"),
@@ -54,13 +55,14 @@ _LINE = re.compile("\t".join(f"({shape})" for shape, _ in _SHAPES.values()))
 class AccessLine(NamedTuple):
     """One request's line, its columns typed.
 
-    `status` is None where the log has `-`: no response was begun. `version` is `h2`, `1.1`, `1.0`
-    or `-`. `path` is unescaped: each character is one byte that the client sent (latin-1).
+    `status` is None where the log has `-`: no response was begun. So is `milliseconds`: the line
+    was written when the request arrived. `version` is `h2`, `1.1`, `1.0` or `-`. `path` is
+    unescaped: each character is one byte that the client sent (latin-1).
     """
 
     timestamp: str
     status: int | None
-    milliseconds: float
+    milliseconds: float | None
     session: str
     request: str
     version: str
@@ -112,6 +114,8 @@ def parse(line: str) -> AccessLine:
         datetime.fromisoformat(timestamp)  # the shape alone lets the 30th of February through
     except ValueError as error:
         raise ValueError(f"timestamp: {error}, got {timestamp!r}") from None
+    if milliseconds == "-" and status != "-":
+        raise ValueError(f"milliseconds: missing, although there is the status {status}")
     try:
         path = unescape(path)
     except ValueError as error:
@@ -119,7 +123,7 @@ def parse(line: str) -> AccessLine:
     return AccessLine(
         timestamp,
         None if status == "-" else int(status),
-        float(milliseconds),
+        None if milliseconds == "-" else float(milliseconds),
         session,
         request,
         version,

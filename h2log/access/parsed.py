@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final, Literal
 
 import msgspec
 
 from h2log.access.record import Outcome
 
-__all__ = ["Line"]
+__all__ = ["OF_AN_END", "Line"]
+
+Event = Literal["open", "done"]
 
 
 class Line(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -17,8 +20,12 @@ class Line(msgspec.Struct, kw_only=True, omit_defaults=True):
     `when` is the start of the request, of morgan's formats its end. `session` and `request` are our
     ids, `request_id` the client's `x-request-id`. `target` is the path with its query, of a CONNECT
     the authority, `-` when none could be read. `length` is the response's content-length.
+
+    `event` is `open` for a line that was written when its request arrived, `done` for one of a
+    request that has ended; None where the format does not tell them apart (morgan's).
     """
 
+    event: Event | None = None
     when: datetime | None = None
     status: int | None = None
     milliseconds: float | None = None
@@ -60,3 +67,11 @@ class Line(msgspec.Struct, kw_only=True, omit_defaults=True):
     user: str | None = None
     traceparent: str | None = None
     request_id: str | None = None
+
+
+OF_AN_END: Final = (
+    *("status", "milliseconds", "outcome", "headers_ms", "first_byte_ms", "stalled_ms"),
+    *("blocked_ms", "received", "sent", "header_sent", "length", "route", "cache", "condition"),
+    *("reset_by", "reset_code"),
+)
+"""The fields that the line of an open request does not have."""

@@ -1,8 +1,9 @@
 """Lines of every named format, read back. Strict: what no record could have made is refused.
 
 Each parser fills in of a `Line` what its format tells. Texts are those of the wire again, a
-character a byte. `combined` and its kin write `-` both for a value that is missing and for one that
-is a dash or empty, as morgan does; such a one reads as None. The other formats tell them apart.
+character a byte; what was masked reads as the mask. `combined` and its kin write `-` both for a
+value that is missing and for one that is a dash or empty, as morgan does; such a one reads as None.
+The other formats tell them apart, and the line of a request that arrives from that of its end.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Final
 from h2log.access.full import DASH, FULL_COLUMNS
 from h2log.access.jsonread import read_caddy, read_ecs, read_json
 from h2log.access.lines import parse, unescape
-from h2log.access.parsed import Line
+from h2log.access.parsed import OF_AN_END, Line
 from h2log.access.record import Outcome
 from h2log.access.stamps import MONTHS
 
@@ -36,6 +37,7 @@ def parse_line(format_name: str, line: str) -> Line:
 def _default(line: str) -> Line:
     read = parse(line)
     return Line(
+        event="open" if read.milliseconds is None else "done",
         when=read.when,
         status=read.status,
         milliseconds=read.milliseconds,
@@ -124,6 +126,12 @@ def _full(line: str) -> Line:
                 setattr(made, name, "-" if column == DASH else read(column))
             except ValueError as error:
                 raise ValueError(f"{title}: {error}") from None
+    if (made.outcome is None) is not (made.event == "open"):
+        raise ValueError("outcome: a request has one if it has milliseconds")
+    if made.event == "open":
+        for name in OF_AN_END:
+            if getattr(made, name) is not None:
+                raise ValueError(f"{name}: the request has only arrived")
     return made
 
 

@@ -112,6 +112,7 @@ class Session:
         "id",
         "last_stream_id",
         "opened",
+        "opening",
         "peak",
         "port",
         "protocol",
@@ -139,6 +140,8 @@ class Session:
         self.wall = wall
         self.opened = opened
         self.sink = sink
+        self.opening: Sink | None = None
+        """Receives the record of each request that has just been opened, if anybody wants to."""
         self.protocol = "-"
         self.alpn = ""
         self.tls: TlsFacts | None = None
@@ -180,6 +183,7 @@ class Detail:
         "reset_code",
         "route",
         "stalled",
+        "user",
     )
 
     def __init__(self) -> None:
@@ -191,12 +195,17 @@ class Detail:
         """Waiting for the socket."""
         self.route = ""
         """The pattern of the route that answered."""
+        self.user: str | None = None
+        """The user whom the application has authenticated."""
         self.reset_by = ""
         self.reset_code: int | None = None
 
 
 class AccessRecord:
     """What is known of one request. Final once `outcome` is set.
+
+    Without an outcome the request is open: a line made of it then tells that it has arrived, and
+    nothing of its end (see `opening`).
 
     `wall` is the epoch time at which its header was complete; `start` and `end` are seconds of the
     monotonic clock, the header complete and the last byte handed to the transport; `status` is 0
@@ -264,6 +273,28 @@ class AccessRecord:
         self.verdict = Outcome.COMPLETE
         self.outcome: Outcome | None = None
         session.requests = self.nth = session.requests + 1
+
+    def opening(self) -> AccessRecord:
+        """Return what was known when the request was opened, as a record of its own.
+
+        A line can be made of it while this one goes on: it has no outcome, no response and no
+        bytes, takes no time, and has no `sequence` yet. What the two share does not change.
+        """
+        made = AccessRecord.__new__(AccessRecord)  # not counted by the session once more
+        made.session = self.session
+        made.facts = self.facts
+        made.id = self.id
+        made.stream_id = self.stream_id
+        made.wall = self.wall
+        made.start = made.end = self.start
+        made.nth = self.nth
+        made.active = self.active
+        made.header_received = self.header_received
+        made.status = made.received = made.sent = made.header_sent = made.sequence = 0
+        made.cache = made.condition = ""
+        made.response = made.detail = made.outcome = None
+        made.verdict = Outcome.COMPLETE
+        return made
 
     @property
     def milliseconds(self) -> float:

@@ -8,6 +8,8 @@ It is Python's syntax, read by `ast`, of which nothing is taken but what stands 
 record, numbers and texts, comparisons, `in`, `and`, `or`, `not`, and three methods of texts. Kinds
 are checked when it is compiled, so that it cannot fail on a request.
 
+What is compared is what was sent: an expression sees also what a line masks, for it writes nothing.
+
 A request without a response has the status 0, and no order: neither `status < 400` nor
 `status >= 400` holds for it, so that what failed is not skipped by accident.
 """

@@ -15,6 +15,7 @@ from datetime import UTC, tzinfo
 
 from h2log.access.lines import NOTE
 from h2log.access.record import AccessRecord
+from h2log.access.shown import DEFAULT_SHOWN, Shown
 from h2log.access.tokens import Text, bind, suggestion, token_names
 from h2log.errors import UsageError
 
@@ -30,10 +31,11 @@ def has_token(source: str) -> bool:
     return _TOKEN.search(source) is not None
 
 
-def template(source: str, zone: tzinfo = UTC) -> Text:
+def template(source: str, zone: tzinfo = UTC, shown: Shown = DEFAULT_SHOWN) -> Text:
     """Return the function that makes the line of a record, with its newline.
 
-    `zone` is what `:date[locale]` and `:date[%…]` are told in. Raises UsageError.
+    `zone` is what `:date[locale]` and `:date[%…]` are told in; `shown` has the values as they may
+    be seen. Raises UsageError.
     """
     literals: list[str] = []
     values: list[Text] = []
@@ -42,7 +44,7 @@ def template(source: str, zone: tzinfo = UTC) -> Text:
     for found in _TOKEN.finditer(source):
         _check_literal(source, end, found.start(), open_brackets)
         literals.append(source[end : found.start()])
-        values.append(_bound(source, found, zone))
+        values.append(_bound(source, found, zone, shown))
         end = found.end()
     _check_literal(source, end, len(source), open_brackets)
     if open_brackets:
@@ -71,21 +73,21 @@ def _no_note(text: Text) -> Text:
     return first
 
 
-def _bound(source: str, found: re.Match[str], zone: tzinfo) -> Text:
+def _bound(source: str, found: re.Match[str], zone: tzinfo, shown: Shown) -> Text:
     name, argument = found.groups()
     try:
         if argument is None and source[found.end() : found.end() + 1] == "[":
             if source[found.end() + 1 : found.end() + 2] == "]":
                 raise ValueError("the brackets are empty")
             raise UsageError(_at(found.end(), f"unbalanced [ of :{name}"))
-        return bind(name, argument, zone)
+        return bind(name, argument, zone, shown)
     except KeyError:
         near = suggestion(name, token_names(), ":")
         raise UsageError(_at(found.start(), f"unknown token :{name}") + near) from None
     except ValueError as error:
-        shown = f":{name}" if argument is None else f":{name}[{_printable(argument)}]"
+        written = f":{name}" if argument is None else f":{name}[{_printable(argument)}]"
         place = found.start() if argument is None else found.start(2)
-        raise UsageError(f"{_at(place, f'bad argument of {shown}')}: {error}") from None
+        raise UsageError(f"{_at(place, f'bad argument of {written}')}: {error}") from None
 
 
 def _check_literal(source: str, start: int, end: int, open_brackets: list[int]) -> None:

@@ -3,10 +3,12 @@
 A token is bound to its argument once, when its format is compiled; what comes out is a function of
 the record that returns its text, escaped, or `-`. morgan's tokens mean what they mean there:
 `:date` is when the line is made (the request's end), `:response-time` ends at the response's
-header, both it and `:total-time` are missing without a response.
+header, both it and `:total-time` are missing without a response. `:event` is `open` in the line of
+a request that arrives, which has nothing of an end, and `done` in that of one that has ended.
 
 Escaping: texts as for a quoted column; those that stand bare in every format, and have no space
 where they are valid (method, URL, host), without spaces, so that such a line comes apart again.
+What is secret in them is masked (see `redaction`).
 """
 
 from __future__ import annotations
@@ -19,23 +21,10 @@ from difflib import get_close_matches
 from typing import Final
 
 from h2log.access.record import AccessRecord, Detail
+from h2log.access.shown import DEFAULT_SHOWN, Shown, Value
 from h2log.access.stamps import date_stamp
 from h2log.access.text import quoted, word
-from h2log.access.values import (
-    HTTP_VERSIONS,
-    client_request_id,
-    query,
-    referrer,
-    remote_user,
-    request_field,
-    response_field,
-    route,
-    split_target,
-    target,
-    trace_id,
-    traceparent,
-    user_agent,
-)
+from h2log.access.values import HTTP_VERSIONS, remote_user, route, split_target
 from h2log.errors import UsageError
 
 __all__ = ["Text", "TokenFunction", "bind", "suggestion", "token", "token_names"]
@@ -46,8 +35,7 @@ Text = Callable[[AccessRecord], str]
 TokenFunction = Callable[[AccessRecord, str | None], object]
 """An application's token: the record and the argument in, the text (or None) out."""
 
-_Value = Callable[[AccessRecord], str | None]
-_Binder = Callable[[str | None, tzinfo], Text]
+_Binder = Callable[[str | None, tzinfo, Shown], Text]
 
 _NAME = re.compile(r"[-\w]{2,}", re.ASCII).fullmatch
 _FIELD_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
@@ -60,7 +48,8 @@ def token(name: str, function: TokenFunction) -> None:
     """Define `:name`, or replace it, for every format that is compiled from now on.
 
     `function(record, argument)` returns the text, which is escaped, or None for `-`; what is no
-    text is turned into one. When it raises, the exception's name stands there (`!KeyError`): a
+    text is turned into one. It is given the record as it is, and masks what is secret itself (see
+    `redaction`). When it raises, the exception's name stands there (`!KeyError`): a
     request has its line whatever an application's token does. Raises UsageError for a bad name.
     """
     if _NAME(name) is None:
@@ -68,7 +57,7 @@ def token(name: str, function: TokenFunction) -> None:
             f"bad token name {name!r}: two or more letters, digits, - or _, without the colon"
         )
 
-    def binder(argument: str | None, zone: tzinfo) -> Text:
+    def binder(argument: str | None, zone: tzinfo, shown: Shown) -> Text:
         def text(record: AccessRecord) -> str:
             try:
                 value = function(record, argument)
@@ -88,12 +77,13 @@ def token_names() -> list[str]:
     return sorted(_binders)
 
 
-def bind(name: str, argument: str | None, zone: tzinfo = UTC) -> Text:
+def bind(name: str, argument: str | None, zone: tzinfo = UTC, shown: Shown = DEFAULT_SHOWN) -> Text:
     """Return the function of a token with its argument.
 
+    `zone` is what dates are told in, `shown` has the values as they may be seen.
     Raises KeyError for an unknown token, ValueError with the reason for a bad argument.
     """
-    return _binders[name](argument, zone)
+    return _binders[name](argument, zone, shown)
 
 
 def suggestion(word: str, names: list[str], mark: str = "") -> str:
@@ -111,15 +101,29 @@ def suggestion(word: str, names: list[str], mark: str = "") -> str:
 def _bare(text: Text) -> _Binder:
     """Return the binder of a token without an argument whose text is as it shall be."""
 
-    def binder(argument: str | None, zone: tzinfo) -> Text:
-        if argument is not None:
-            raise ValueError("it takes no argument")
+    def binder(argument: str | None, zone: tzinfo, shown: Shown) -> Text:
+        _no_argument(argument)
         return text
 
     return binder
 
 
-def _escaped(value: _Value, escape: Callable[[str], str]) -> Text:
+def _shown(pick: Callable[[Shown], Value], escape: Callable[[str], str]) -> _Binder:
+    """Return the binder of a token without an argument for one of the values that are shown."""
+
+    def binder(argument: str | None, zone: tzinfo, shown: Shown) -> Text:
+        _no_argument(argument)
+        return _escaped(pick(shown), escape)
+
+    return binder
+
+
+def _no_argument(argument: str | None) -> None:
+    if argument is not None:
+        raise ValueError("it takes no argument")
+
+
+def _escaped(value: Value, escape: Callable[[str], str]) -> Text:
     def text(record: AccessRecord) -> str:
         found = value(record)
         return escape(found) if found else "-"
@@ -127,11 +131,11 @@ def _escaped(value: _Value, escape: Callable[[str], str]) -> Text:
     return text
 
 
-def _quoted(value: _Value) -> _Binder:
+def _quoted(value: Value) -> _Binder:
     return _bare(_escaped(value, quoted))
 
 
-def _word(value: _Value) -> _Binder:
+def _word(value: Value) -> _Binder:
     return _bare(_escaped(value, word))
 
 
@@ -141,7 +145,7 @@ def _user(value: str) -> str:
 
 
 def _milliseconds(value: Callable[[AccessRecord], float | None]) -> _Binder:
-    def binder(argument: str | None, zone: tzinfo) -> Text:
+    def binder(argument: str | None, zone: tzinfo, shown: Shown) -> Text:
         digits = "3" if argument is None else argument
         if not (digits.isascii() and digits.isdigit() and int(digits) <= _MAX_DIGITS):
             raise ValueError(f"expected a number of digits, from 0 to {_MAX_DIGITS}")
@@ -156,13 +160,13 @@ def _milliseconds(value: Callable[[AccessRecord], float | None]) -> _Binder:
     return binder
 
 
-def _date(argument: str | None, zone: tzinfo) -> Text:
+def _date(argument: str | None, zone: tzinfo, shown: Shown) -> Text:
     stamp = date_stamp(argument, zone)
     # The end; of a request that is open, its start.
     return lambda record: stamp(record.wall + (record.end - record.start))
 
 
-def _start(argument: str | None, zone: tzinfo) -> Text:
+def _start(argument: str | None, zone: tzinfo, shown: Shown) -> Text:
     stamp = date_stamp(argument, zone)
     return lambda record: stamp(record.wall)
 
@@ -175,14 +179,12 @@ def _field(argument: str | None) -> str:
     return argument.lower()
 
 
-def _request_header(argument: str | None, zone: tzinfo) -> Text:
-    name = _field(argument).encode()
-    return _escaped(lambda record: request_field(record, name), quoted)
+def _request_header(argument: str | None, zone: tzinfo, shown: Shown) -> Text:
+    return _escaped(shown.request_field(_field(argument)), quoted)
 
 
-def _response_header(argument: str | None, zone: tzinfo) -> Text:
-    name = _field(argument)
-    return _escaped(lambda record: response_field(record, name), quoted)
+def _response_header(argument: str | None, zone: tzinfo, shown: Shown) -> Text:
+    return _escaped(shown.response_field(_field(argument)), quoted)
 
 
 # The built-in ones
@@ -198,6 +200,19 @@ def _duration(record: AccessRecord) -> float | None:
 
 def _detail(record: AccessRecord) -> Detail:
     return record.detail or _NO_DETAIL
+
+
+def _stalled(record: AccessRecord) -> float | None:
+    return _detail(record).stalled * 1000 if record.outcome is not None else None
+
+
+def _blocked(record: AccessRecord) -> float | None:
+    return _detail(record).blocked * 1000 if record.outcome is not None else None
+
+
+def _count(value: Callable[[AccessRecord], int]) -> _Binder:
+    """Return the binder of what counts until the end."""
+    return _bare(lambda record: "-" if record.outcome is None else str(value(record)))
 
 
 def _reset_code(record: AccessRecord) -> str:
@@ -222,7 +237,7 @@ _binders: Final[dict[str, _Binder]] = {
     "http-version": _bare(lambda record: HTTP_VERSIONS.get(record.session.protocol, "-")),
     "method": _word(lambda record: record.facts.method),
     "pid": _bare(lambda record: str(os.getpid())),
-    "referrer": _quoted(referrer),
+    "referrer": _shown(lambda shown: shown.referrer, quoted),
     "remote-addr": _bare(lambda record: record.session.client or "-"),
     "remote-user": _bare(_escaped(remote_user, _user)),
     "req": _request_header,
@@ -230,14 +245,14 @@ _binders: Final[dict[str, _Binder]] = {
     "response-time": _milliseconds(lambda record: record.headers_milliseconds),
     "status": _bare(lambda record: str(record.status or "-")),
     "total-time": _milliseconds(_total),
-    "url": _bare(lambda record: word(target(record))),
-    "user-agent": _quoted(user_agent),
+    "url": _shown(lambda shown: shown.target, word),
+    "user-agent": _shown(lambda shown: shown.user_agent, quoted),
     # when and how long
     "start": _start,
     "duration": _milliseconds(_duration),
     "ttfb": _milliseconds(lambda record: record.first_byte_milliseconds),
-    "stall": _milliseconds(lambda record: _detail(record).stalled * 1000),
-    "blocked": _milliseconds(lambda record: _detail(record).blocked * 1000),
+    "stall": _milliseconds(_stalled),
+    "blocked": _milliseconds(_blocked),
     # which
     "session": _bare(lambda record: record.session.id),
     "id": _bare(lambda record: record.id),
@@ -245,24 +260,25 @@ _binders: Final[dict[str, _Binder]] = {
     "nth": _bare(lambda record: str(record.nth)),
     "active": _bare(lambda record: str(record.active)),
     "sequence": _bare(lambda record: str(record.sequence or "-")),
-    "request-id": _quoted(client_request_id),
-    "traceparent": _quoted(traceparent),
-    "trace-id": _quoted(trace_id),
+    "request-id": _shown(lambda shown: shown.client_request_id, quoted),
+    "traceparent": _shown(lambda shown: shown.traceparent, quoted),
+    "trace-id": _shown(lambda shown: shown.trace_id, quoted),
     # what was asked
     "scheme": _word(lambda record: record.facts.scheme),
-    "authority": _word(lambda record: record.facts.authority),
-    "path": _word(lambda record: split_target(record.facts.path)[0]),
-    "query": _word(query),
+    "authority": _shown(lambda shown: shown.authority, word),
+    "path": _shown(lambda shown: lambda record: split_target(shown.path(record))[0], word),
+    "query": _shown(lambda shown: shown.query, word),
     "protocol": _bare(lambda record: record.session.protocol),
     "route": _word(route),
     # what became of it
+    "event": _bare(lambda record: "open" if record.outcome is None else "done"),
     "outcome": _bare(lambda record: "-" if record.outcome is None else record.outcome.value),
     "reset-by": _bare(lambda record: _detail(record).reset_by or "-"),
     "reset-code": _bare(_reset_code),
-    "bytes-received": _bare(lambda record: str(record.received)),
-    "bytes-sent": _bare(lambda record: str(record.sent)),
+    "bytes-received": _count(lambda record: record.received),
+    "bytes-sent": _count(lambda record: record.sent),
     "header-bytes-received": _bare(lambda record: str(record.header_received)),
-    "header-bytes-sent": _bare(lambda record: str(record.header_sent)),
+    "header-bytes-sent": _count(lambda record: record.header_sent),
     "cache": _quoted(lambda record: record.cache),
     "condition": _quoted(lambda record: record.condition),
     # by which connection

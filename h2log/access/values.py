@@ -141,11 +141,14 @@ def user_agent(record: AccessRecord) -> str | None:
 
 
 def remote_user(record: AccessRecord) -> str | None:
-    """Return the user name of Basic authentication (RFC 7617), None for any other credentials.
+    """Return the user whom the application has authenticated, or else who Basic credentials name.
 
-    As lenient as morgan: either alphabet of base64, and no matter how it is padded. The password
-    is not even kept.
+    Those (RFC 7617) may be wrong: the status tells. As lenient as morgan: either alphabet of
+    base64, and no matter how it is padded. The password is not even kept.
     """
+    detail = record.detail
+    if detail is not None and detail.user is not None:
+        return to_wire(detail.user)
     value = request_fields(record.facts.fields).get(b"authorization")
     if value is None:
         return None

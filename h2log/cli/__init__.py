@@ -10,7 +10,7 @@ from h2log.cli.certs import certs
 from h2log.cli.config import config
 from h2log.cli.serve import run, serve
 from h2log.cli.tail import tail
-from h2log.errors import UsageError
+from h2log.errors import StartupError, UsageError
 
 __all__ = ["cli", "main"]
 
@@ -31,6 +31,8 @@ def main() -> None:
         code = cli.main(prog_name="h2log", standalone_mode=False)
     except UsageError as error:
         _fail(str(error))
+    except StartupError as error:
+        _fail(str(error), 3)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         sys.exit(2)
@@ -43,6 +45,6 @@ def main() -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _fail(message: str) -> None:
+def _fail(message: str, code: int = 2) -> None:
     click.echo(f"h2log: {' '.join(message.split())}", err=True)
-    sys.exit(2)
+    sys.exit(code)

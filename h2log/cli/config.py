@@ -13,7 +13,8 @@ from rich.text import Text
 
 from h2log.cli.serve import CHECKS, STREAMS, load_settings, server_options
 from h2log.config import DEFAULT, FILES, Loaded, Rotation, file_problems, find_file, load
-from h2log.config.units import size_text
+from h2log.config.settings import is_file_path
+from h2log.config.units import duration_text, size_text
 from h2log.errors import UsageError
 
 __all__ = ["config"]
@@ -89,10 +90,11 @@ def _summary(loaded: Loaded) -> list[str]:
     place = f"{_place(session.path)} ({', '.join(notes)})" if session.path else "off"
     rows.append(("session log", place))
     notes = [f"{log.app.level} and above"]
-    if log.app.path in STREAMS:  # neither is a file
+    if log.app.path in STREAMS:
         place = "standard error"
     else:
-        place, notes = log.app.path, [*notes, *_rotation(log.app.rotate)]
+        place = log.app.path
+        notes += _rotation(log.app.rotate) if is_file_path(place) else []
     rows.append(("own log", f"{place} ({', '.join(notes)})"))
     values = list(loaded.values())
     changed = sum(value.source != DEFAULT for value in values)
@@ -105,7 +107,8 @@ def _place(path: str) -> str:
 
 
 def _rotation(rotate: Rotation) -> list[str]:
-    notes: list[str] = [rotate.every] if rotate.every != "never" else []
+    every = rotate.every if isinstance(rotate.every, str) else duration_text(rotate.every)
+    notes: list[str] = [every] if every != "never" else []
     notes += [size_text(rotate.size)] if rotate.size else []
     if notes and rotate.keep:
         notes.append(f"keeps {rotate.keep}")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import shlex
 import sys
-import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -14,17 +12,19 @@ from typing import Any, Final, TypeVar
 import click
 from click.core import ParameterSource
 
-from h2log.access.formats import compile as compile_format
 from h2log.access.session_formats import SESSION_FORMATS
-from h2log.access.skip import compile_skip
 from h2log.app.application import App
 from h2log.config import FILE_VARIABLE, Check, Layer, Loaded, Settings, load
+from h2log.config.imports import import_object
+from h2log.config.settings import is_file_path
 from h2log.errors import UsageError
 from h2log.http2.budget import BUDGETS
 from h2log.logfile.applog import LEVELS, configure
+from h2log.logfile.destination import destination
 from h2log.logfile.rotation import Keep, Names
 from h2log.logfile.schedule import Schedule, time_zone
 from h2log.logfile.writer import STDERR, STDOUT
+from h2log.server.logs import format_of, skip_of
 from h2log.server.process import serve_process
 
 __all__ = ["CHECKS", "STREAMS", "load_settings", "run", "serve", "server_options"]
@@ -126,15 +126,26 @@ def _known_session_format(name: str) -> None:
         raise ValueError(f"expected one of {', '.join(SESSION_FORMATS)}, got {name!r}")
 
 
+def _known_timezone(name: str) -> None:
+    try:
+        time_zone(name)
+    except UsageError:
+        raise ValueError(
+            f"expected utc, local or a name such as Europe/Berlin, got {name!r}"
+        ) from None
+
+
 CHECKS: Final[dict[str, Check]] = {
-    "format": compile_format,
+    "format": format_of,
     "session format": _known_session_format,
-    "skip": compile_skip,
+    "skip": skip_of,
+    "log path": destination,
     "budget": _known_budget,
     "rotate.every": lambda text: text == "never" or Schedule.parse(text),
     "rotate.name": lambda text: Names(text, ""),
     "rotate.keep": Keep.parse,
     "rotate.timezone": time_zone,
+    "timezone": _known_timezone,
 }
 """What compiles the texts among the settings, so that a mistake in one is told at start."""
 
@@ -192,45 +203,14 @@ def run(target: str, file: str | None, **options: Any) -> None:
 
 
 def load_application(target: str) -> App:
-    """Import the application that `module:attribute` names, also from the working directory.
+    """Return the application that `module:attribute` names.
 
-    Raises UsageError that names what is missing, or where the module's own code failed.
+    Raises UsageError as `import_object`, and for what is none.
     """
-    module_name, colon, attribute = target.partition(":")
-    if not (colon and module_name and attribute):
-        raise UsageError(f"{target!r} must be MODULE:ATTR, such as myapp:app")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name and (module_name == error.name or module_name.startswith(f"{error.name}.")):
-            raise UsageError(
-                f"no module {error.name!r} here; run it from the folder that has it"
-            ) from None
-        raise UsageError(f"cannot import {module_name}: {_own_error(error)}") from None
-    except (Exception, SystemExit) as error:
-        raise UsageError(f"cannot import {module_name}: {_own_error(error)}") from None
-    for name in attribute.split("."):
-        if not hasattr(found, name):
-            raise UsageError(f"{module_name} has no attribute {attribute!r}")
-        found = getattr(found, name)
+    found = import_object(target)
     if not isinstance(found, App):
         raise UsageError(f"{target} is {type(found).__name__}, expected an h2log.App")
     return found
-
-
-def _own_error(error: BaseException) -> str:
-    """Return an exception of the application's code as one line with its place."""
-    text = f"{type(error).__name__}: {error}".splitlines()[0]
-    frames = traceback.extract_tb(error.__traceback__)
-    # Its own code: neither ours, nor the library's of Python.
-    ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    python = os.path.dirname(os.__file__)
-    inner = [
-        f for f in frames if os.path.isabs(f.filename) and not f.filename.startswith((ours, python))
-    ]
-    return f"{text} ({inner[-1].filename}, line {inner[-1].lineno})" if inner else text
 
 
 def _start(app: App, settings: Settings) -> None:
@@ -256,8 +236,8 @@ def _announce(url: str, settings: Settings) -> None:
     else:
         curl = f"curl -i -k {near}/"
     beside = STDOUT in (*logs, settings.log.session.path)
-    for path in logs or ["off"]:
-        where = STREAMS.get(path) or (os.path.abspath(path) if logs else path)
-        click.echo(f"{click.style('access log', dim=True)}  {where}", err=beside)
+    for path in logs or [""]:
+        where = STREAMS.get(path) or (os.path.abspath(path) if is_file_path(path) else path)
+        click.echo(f"{click.style('access log', dim=True)}  {where or 'off'}", err=beside)
     click.echo(f"{click.style('try       ', dim=True)}  {curl}", err=beside)
     sys.stdout.flush()

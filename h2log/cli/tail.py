@@ -17,7 +17,10 @@ from typing import BinaryIO, Final
 import click
 
 from h2log.access.lines import escape, is_note, parse
-from h2log.config import AccessOutput
+from h2log.cli.serve import CHECKS
+from h2log.config import FILE_VARIABLE, LogSettings, load
+from h2log.config.settings import is_file_path
+from h2log.errors import UsageError
 from h2log.reader.follow import Follower, stored_lines
 
 __all__ = ["tail"]
@@ -29,7 +32,7 @@ _STATUS: Final = {"1": "blue", "2": "green", "3": "cyan", "4": "yellow", "5": "r
 
 
 @click.command(short_help="Show the end of the access log.")
-@click.argument("file", default=AccessOutput().path, type=click.Path())
+@click.argument("file", required=False, type=click.Path())
 @click.option(
     "-n",
     "count",
@@ -47,11 +50,19 @@ _STATUS: Final = {"1": "blue", "2": "green", "3": "cyan", "4": "yellow", "5": "r
     show_default=True,
     help="Colour by status; auto: on a terminal, unless NO_COLOR is set.",
 )
-def tail(file: str, count: int, follow: bool, color: str) -> None:
-    """Show the end of the access log FILE (logs/access.log).
+@click.option(
+    "--config",
+    envvar=FILE_VARIABLE,
+    metavar="FILE",
+    help="Settings that say where the log is; without it, h2log.toml if it is here.",
+)
+def tail(file: str | None, count: int, follow: bool, color: str, config: str | None) -> None:
+    """Show the end of the access log FILE; without it, the first that the settings name.
 
     On a terminal the columns are aligned and coloured; elsewhere lines are as in the file.
     """
+    if file is None:
+        file = _first_file(load(config, os.environ, checks=CHECKS).settings.log)
     out = sys.stdout.buffer
     terminal = out.isatty()
     colored = color == "always" or (color == "auto" and terminal and _wants_color())
@@ -65,6 +76,14 @@ def tail(file: str, count: int, follow: bool, color: str) -> None:
                 writer.write(lines)
     except (BrokenPipeError, KeyboardInterrupt):
         pass  # both are how a person says "enough", and no failure
+
+
+def _first_file(log: LogSettings) -> str:
+    """Return the file of the first access log that is written to one. Raises UsageError."""
+    files = [output.path for output in log.outputs if is_file_path(output.path)]
+    if not files:
+        raise UsageError("the settings name no file for the access log; name the file to show")
+    return files[0]
 
 
 def _go_on(follower: Follower, writer: _Writer) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from h2log.config.check import Check, Problem, check, extra_of
-from h2log.config.settings import Settings
+from h2log.config.settings import Settings, is_file_path
 from h2log.config.sources import Layer, environment, find_file, read_file
 from h2log.config.units import duration_text, size_text
 from h2log.errors import UsageError
@@ -18,8 +18,6 @@ from h2log.errors import UsageError
 __all__ = ["DEFAULT", "Loaded", "Value", "build", "file_problems", "load"]
 
 DEFAULT: Final = "default"
-
-_NO_FILE: Final = ("", "-", "&2")
 
 
 class Value(NamedTuple):
@@ -162,7 +160,7 @@ def _leaves(table: msgspec.Struct, prefix: str) -> Iterator[tuple[str, Any, str]
         value = getattr(table, field.name)
         if isinstance(value, msgspec.Struct):
             yield from _leaves(value, f"{key}.")
-        elif isinstance(value, tuple) and value:
+        elif isinstance(value, tuple) and value and isinstance(value[0], msgspec.Struct):
             for n, item in enumerate(value):
                 yield from _leaves(item, f"{key}[{n}].")
         elif isinstance(value, dict) and value:
@@ -180,7 +178,7 @@ def _conflicts(settings: Settings) -> Iterator[Problem]:
     users += [("log.session.path", log.session.path), ("log.app.path", log.app.path)]
     taken: dict[str, str] = {}
     for key, path in users:
-        if path in _NO_FILE:
+        if not is_file_path(path):
             continue
         first = taken.setdefault(os.path.abspath(path), key)
         if first != key:

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from h2log.config.secret_names import HEADERS, QUERY
+
 __all__ = [
     "AccessOutput",
     "AppOutput",
@@ -19,11 +21,13 @@ __all__ = [
     "Limits",
     "LogSettings",
     "Output",
+    "RedactSettings",
     "Rotation",
     "ServerSettings",
     "SessionOutput",
     "Settings",
     "TlsSettings",
+    "is_file_path",
 ]
 
 SIZE: Final[dict[str, Any]] = {"unit": "size"}
@@ -33,8 +37,22 @@ Seconds = Annotated[float, msgspec.Meta(gt=0, extra=DURATION)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Bytes = Annotated[int, msgspec.Meta(ge=0, extra=SIZE)]
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
-FilePath = Annotated[str, msgspec.Meta(min_length=1, extra={"expected": "a path"})]
+Destination = Annotated[str, msgspec.Meta(extra={"expected": "a path", "check": "log path"})]
+FilePath = Annotated[
+    str, msgspec.Meta(min_length=1, extra={"expected": "a path", "check": "log path"})
+]
 Level = Literal["debug", "info", "warning", "error", "critical"]
+Every = Annotated[
+    Annotated[int, msgspec.Meta(ge=1, lt=2**31)]
+    | Annotated[float, msgspec.Meta(ge=0.1, lt=2**31)]
+    | str,
+    msgspec.Meta(
+        extra={
+            "check": "rotate.every",
+            "expected": '"daily" or the like, seconds from 0.1 on, a span "6h" or a time "03:30"',
+        }
+    ),
+]
 Keep = Annotated[
     Annotated[int, msgspec.Meta(ge=0)] | str,
     msgspec.Meta(
@@ -48,10 +66,22 @@ Fsync = Annotated[
     Literal["never", "rotation"] | Annotated[int, msgspec.Meta(ge=1)],
     msgspec.Meta(extra={"expected": '"never", "rotation" or milliseconds'}),
 ]
+Names = Annotated[
+    # With a letter or a digit: nothing else of a name is compared.
+    tuple[Annotated[str, msgspec.Meta(pattern=r"[^\W_]")], ...],
+    msgspec.Meta(extra={"expected": "a list of names with a letter or a digit each"}),
+]
 FileMode = Annotated[
     str,
     msgspec.Meta(pattern="^([0-7]{3,4})?$", extra={"expected": 'an octal mode such as "640"'}),
 ]
+
+
+def is_file_path(path: str) -> bool:
+    """Return whether a log's `path` names a file: no stream, syslog or logger, and not nothing."""
+    return path not in ("", "-", "&2") and not path.startswith(
+        ("syslog:", "syslog+tcp:", "syslog+tls:", "logger:")
+    )
 
 
 class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -144,8 +174,8 @@ class Rotation(_Section, frozen=True):
     With both `every` and `size`, whichever comes first.
     """
 
-    every: Annotated[str, msgspec.Meta(extra={"check": "rotate.every"})] = "never"
-    """`minutely` to `yearly` by the wall clock, a span such as `6h`, or daily at `03:30`."""
+    every: Every = "never"
+    """`minutely` to `yearly` by the wall clock, seconds, a span such as `6h`, or at `03:30`."""
     size: Bytes = 0
     """Before the file grows beyond this; 0 is no limit."""
     name: Annotated[str, msgspec.Meta(extra={"check": "rotate.name"})] = ""
@@ -179,14 +209,14 @@ class Rotation(_Section, frozen=True):
 class AppRotation(Rotation, frozen=True):
     """`[log.app]`'s `rotate`: a file a day, ten of them."""
 
-    every: Annotated[str, msgspec.Meta(extra={"check": "rotate.every"})] = "daily"
+    every: Every = "daily"
     keep: Keep = 10
 
 
 class Output(_Section, frozen=True):
     """What every output of records has."""
 
-    path: str = ""
+    path: Destination = ""
     format: str = "h2log"
     rotate: Rotation = Rotation()
     """When a new file begins."""
@@ -211,18 +241,22 @@ class AccessOutput(Output, frozen=True):
     """`[[log.access]]`: an output of the access log."""
 
     path: FilePath = "logs/access.log"
-    """A file; `-` is standard output, `&2` standard error."""
+    """A file; `-` is standard output, `&2` standard error; or `syslog:…`, `logger:NAME`."""
     format: Annotated[str, msgspec.Meta(min_length=1, extra={"check": "format"})] = "h2log"
-    """A named format or a format string."""
+    """A named format, a format string, or a function of a record, `python:module:function`."""
     skip: Annotated[str, msgspec.Meta(extra={"check": "skip"})] = ""
-    """Leave out the requests of which this holds, such as `status < 400`."""
+    """Leave out the requests of which this holds: `status < 400`, or `python:module:function`."""
+    immediate: bool = False
+    """A line when a request arrives, in place of one when it has ended."""
+    timezone: Annotated[str, msgspec.Meta(min_length=1, extra={"check": "timezone"})] = "utc"
+    """Whose clock `:date[locale]` and `:date[%…]` are told by: `utc`, `local` or a name."""
 
 
 class SessionOutput(Output, frozen=True):
     """`[log.session]`: a line when a connection opens and when it closes; off without a path."""
 
-    path: str = ""
-    """A file; `-` is standard output, `&2` standard error; nothing is off."""
+    path: Destination = ""
+    """As an access log's; nothing is off."""
     format: Annotated[str, msgspec.Meta(min_length=1, extra={"check": "session format"})] = "h2log"
     """A named format or a format string."""
 
@@ -238,12 +272,25 @@ class AppOutput(_Section, frozen=True):
     """When a new file begins."""
 
 
+class RedactSettings(_Section, frozen=True):
+    """`[log.redact]`: names of what is secret; its values are masked in every line.
+
+    A list replaces the default one, an empty one masks nothing. Case and punctuation do not count.
+    """
+
+    query: Names = QUERY
+    """Keys of a URL's query, parameters and fragment."""
+    headers: Names = HEADERS
+    """Header fields, of requests and of responses."""
+
+
 class LogSettings(_Section, frozen=True):
     """`[log]`: every log, where it goes and how."""
 
     outputs: tuple[AccessOutput, ...] = msgspec.field(default=(AccessOutput(),), name="access")
     """Of the access log, any number."""
     session: SessionOutput = SessionOutput()
+    redact: RedactSettings = RedactSettings()
     app: AppOutput = AppOutput()
 
     @property

@@ -205,14 +205,18 @@ def _kind(parts: list[str]) -> Any:
 
 def _value(text: str, kind: Any) -> Any:
     """Return a variable's text as the value that its type asks for, or as it is."""
-    if element_of(kind) is not None or (
-        isinstance(kind, type) and issubclass(kind, msgspec.Struct)
+    names = element_of(kind) is None and get_origin(plain_kind(kind)) is tuple
+    if (
+        names
+        or element_of(kind) is not None
+        or (isinstance(kind, type) and issubclass(kind, msgspec.Struct))
     ):
         try:
             return _json(text)
         except json.JSONDecodeError as error:
             where = f"line {error.lineno}, column {error.colno}"
-            raise ValueError(f"a table is JSON here: {where}: {_lower(error.msg)}") from None
+            what = "list" if names else "table"
+            raise ValueError(f"a {what} is JSON here: {where}: {_lower(error.msg)}") from None
         except RecursionError:
             raise ValueError("nested too deeply") from None
     bare = plain_kind(kind)

@@ -21,7 +21,9 @@ import sys
 import threading
 from typing import Any, Final, TextIO
 
+from h2log.errors import UsageError
 from h2log.ids import request_id, session_id
+from h2log.logfile.destination import kind_of
 from h2log.logfile.rotation import Rotation
 from h2log.logfile.writer import LogWriter
 
@@ -34,9 +36,10 @@ DAILY: Final = Rotation.of(every="daily", keep=10)
 
 _INDENT: Final = "    "
 _STANDARD: Final = frozenset(
-    {*vars(logging.makeLogRecord({})), "asctime", "message", "taskName", "session_id", "request_id"}
+    {*vars(logging.makeLogRecord({})), "asctime", "message", "taskName"}
+    | {"session_id", "request_id", "h2log"}
 )
-"""Attributes of every record: those that are not here came with `extra`."""
+"""Attributes of every record, and of a log's line: what is not here came with `extra`."""
 
 
 class IdFilter(logging.Filter):
@@ -149,12 +152,22 @@ class AppLog:
     """The application's log in a file. Use: `await open()` after `configure`; `await close()`.
 
     What is logged before is on the console only. `level` is that of the file; nothing below the
-    root logger's level comes to either.
+    root logger's level comes to either. The rotation of ten days is for files, and left out
+    elsewhere. Raises UsageError for a logger as its path: its own records would come back to it,
+    for ever.
     """
 
     def __init__(
         self, path: str, level: str = "debug", rotation: Rotation | None = DAILY, **options: Any
     ) -> None:
+        kind = kind_of(path)
+        if kind == "logger":
+            raise UsageError(
+                f"{path}: the application's log has the records of all loggers, its own would come "
+                "back to it; expected a file, -, or syslog:"
+            )
+        if kind != "file" and rotation == DAILY:
+            rotation = None
         options.setdefault("what", "application's log")
         options.setdefault("remedy", "choose another with log.app.path")
         self.writer = LogWriter(path, str, rotation=rotation, **options)

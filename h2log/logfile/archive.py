@@ -106,7 +106,9 @@ class Archive:
         """Delete and compress what is to be; return when something has to be looked at again."""
         try:
             self._retain()
-            return self._compress_all()
+            wait = self._compress_all()
+            self._retain()
+            return wait
         except OSError as error:
             self._tell("the folder", error)
             return None
@@ -125,13 +127,23 @@ class Archive:
         return found
 
     def _retain(self) -> None:
-        for name in self._keep.surplus(self._files(), wall()):
+        # A file that is about to be compressed has no size yet: it may be a tenth of what it is.
+        files = [old._replace(size=0) if self._is_due(old) else old for old in self._files()]
+        for name in self._keep.surplus(files, wall()):
             try:
                 os.unlink(self._folder / name)
             except FileNotFoundError:
                 pass
             except OSError as error:
                 self._tell(name, error)
+
+    def _is_due(self, old: Old) -> bool:
+        """Return whether a file is to be compressed, and nothing is known to prevent it."""
+        return (
+            self._open is not None
+            and self._names.match(old.name) == "plain"
+            and old.name not in self._told
+        )
 
     def _compress_all(self) -> float | None:
         if self._open is None:
@@ -225,7 +237,10 @@ def _compressor(method: str) -> Callable[[Path], Any] | None:
         except ImportError:
             continue
         return lambda path: library.open(path, "wb")
-    raise UsageError("rotate.compress: zstd needs Python 3.14 or the package zstandard; use gzip")
+    raise UsageError(
+        "rotate.compress: zstd needs Python 3.14 or the package zstandard; "
+        "pip install 'h2log[zstd]', or use gzip"
+    )
 
 
 class _Gzip:

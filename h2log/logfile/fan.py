@@ -4,30 +4,43 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from h2log.logfile.health import Health
 from h2log.logfile.writer import LogWriter
 
-__all__ = ["LogFan"]
+__all__ = ["LogFan", "Opening"]
+
+
+class Opening(Protocol):
+    """A record of a request that goes on."""
+
+    def opening(self) -> Any:
+        """Return a copy that stays as it is, but for its `sequence`."""
 
 
 class LogFan:
     """Hands each record to all of its `writers`, as one writer would take it.
 
     `put` is the writer's own when there is one. Without any, records are counted and forgotten.
-    Format, predicate, rotation and bound are each writer's own; a full one holds up no other, but
-    `ready` waits for all.
+    The `immediate` writers have theirs through `opened`, when a request is, and a numbering of
+    their own. Format, predicate, rotation and bound are each writer's own; a full one holds up no
+    other, but `ready` waits for all.
     """
 
     put: Callable[[Any], None]
     """Take a finished record and give it its number."""
 
-    def __init__(self, writers: Iterable[LogWriter]) -> None:
-        self.writers = tuple(writers)
+    def __init__(self, writers: Iterable[LogWriter], immediate: Iterable[LogWriter] = ()) -> None:
+        self.finished = tuple(writers)
+        """Those that write a request when it has ended."""
+        self.immediate = tuple(immediate)
+        """Those that write it when it was opened."""
+        self.writers = (*self.finished, *self.immediate)
         self._sequence = 0
-        self._takers = [writer.take for writer in self.writers]
-        self.put = self.writers[0].put if len(self.writers) == 1 else self._put
+        self._opened = 0
+        self._takers = [writer.take for writer in self.finished]
+        self.put = self.finished[0].put if len(self.finished) == 1 else self._put
 
     def _put(self, record: Any) -> None:
         self._sequence = number = self._sequence + 1
@@ -37,6 +50,13 @@ class LogFan:
             pass
         for take in self._takers:
             take(record)
+
+    def opened(self, record: Opening) -> None:
+        """Take a request that was just opened: what is known of it now, for it goes on changing."""
+        snapshot = record.opening()
+        self._opened = snapshot.sequence = self._opened + 1
+        for writer in self.immediate:
+            writer.take(snapshot)
 
     async def open(self) -> None:
         """Open all. Raises UsageError when one cannot be; the others are closed again then."""
@@ -81,8 +101,8 @@ class LogFan:
 
     @property
     def sequence(self) -> int:
-        """The number of the last record."""
-        return self.writers[0].sequence if len(self.writers) == 1 else self._sequence
+        """The number of the last finished record."""
+        return self.finished[0].sequence if len(self.finished) == 1 else self._sequence
 
     @property
     def written(self) -> int:

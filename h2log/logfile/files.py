@@ -61,12 +61,14 @@ class LogFile:
     ) -> None:
         self.path = path
         self.header = header
-        self.ends = _FOREVER
+        self.due = _FOREVER
         """When the file ends by time, in epoch seconds."""
         self.rotations = 0
         self.reopened = 0
         self.failures = 0
         """Attempts at a new file that failed, while the old one could still be written to."""
+        self.cut = 0
+        """Nothing ever is."""
         self._sync_rotated = sync_rotated
         self._standard = path in (STDOUT, STDERR)
         self._rotation = None if self._standard else rotation
@@ -108,7 +110,7 @@ class LogFile:
             return
         self._take(self._place.open())
         if not self._regular:
-            self._rotation, self.ends = None, _FOREVER
+            self._rotation, self.due = None, _FOREVER
             return
         if self._broken:  # what wrote it before us was killed
             self._safe += os.write(self._fd, b"\n")
@@ -144,7 +146,7 @@ class LogFile:
         if reopen or now - self._checked >= CHECK or now < self._checked:
             self._checked = now
             self._check_path()
-        if wall() >= self.ends:
+        if wall() >= self.due:
             self._rotate()
 
     def sync(self) -> None:
@@ -272,9 +274,9 @@ class LogFile:
         self._regular = stat.S_ISREG(status.st_mode)
         self._safe = status.st_size
         self._begun = status.st_mtime if status.st_size else wall()
-        self.ends = _FOREVER
+        self.due = _FOREVER
         if self._rotation is not None and self._regular:
-            self.ends = self._rotation.ends(self._begun)
+            self.due = self._rotation.ends(self._begun)
         self._broken = self._regular and _ends_inside_a_line(descriptor)
         if old >= 0:
             os.close(old)
@@ -323,9 +325,9 @@ class LogFile:
             if not is_file(self._place.live, mine):  # moved away already: that was its end
                 self._reopen()
                 return
-            if not mine.st_size and (not self._place.linked or wall() < self.ends):
+            if not mine.st_size and (not self._place.linked or wall() < self.due):
                 self._begun = wall()
-                self.ends = rotation.ends(self._begun)
+                self.due = rotation.ends(self._begun)
                 return
             # The followers and the retention go by the time of the last change.
             if mine.st_size and mine.st_mtime_ns <= self._last_modified:

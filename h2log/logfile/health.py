@@ -22,11 +22,13 @@ class Health:
     taken: int
     """Records put."""
     written: int
-    """Lines in files; notes and headers are not counted."""
+    """Lines in files, or handed over; notes and headers are not counted."""
     skipped: int
     """Records that the predicate or the format left out."""
     dropped: int
     """Lines given up: there was no room, or their format failed."""
+    cut: int
+    """Lines written of which a datagram could only take the beginning."""
     bytes: int
     flushes: int
     """Turns of the thread that writes."""
@@ -43,5 +45,5 @@ class Health:
     """Why nothing can be written at present, or nothing."""
     rotations: int
     reopened: int
-    """New files at the path after somebody else had moved the old one away."""
+    """New files at the path after somebody else had moved the old one away; new connections."""
     overloaded: bool

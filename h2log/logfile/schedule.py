@@ -60,22 +60,25 @@ class Schedule:
     def parse(cls, every: str | float, zone: tzinfo | None = None) -> Schedule:
         """Return the periods that `every` names.
 
-        `minutely`, `hourly`, `daily`, `weekly`, `monthly`, `yearly`; a number of seconds or `30s`,
-        `15m`, `6h`, `2d`; `03:30`, daily at that time. Raises UsageError.
+        `minutely`, `hourly`, `daily`, `weekly`, `monthly`, `yearly`; a number of seconds, also as
+        a text, or `30s`, `15m`, `6h`, `2d`; `03:30`, daily at that time. Raises UsageError.
         """
+        seconds = 0.0 if isinstance(every, str | bool) else float(every)
         if isinstance(every, str):
             if every in _UNITS:
                 return cls(_UNITS[every], zone=zone)
             if clock := re.fullmatch(r"([01][0-9]|2[0-3]):([0-5][0-9])", every):
                 return cls("day", at=(int(clock[1]), int(clock[2])), zone=zone)
             if span := re.fullmatch(r"([0-9]{1,9})([smhd])", every):
-                every = int(span[1]) * _SPANS[span[2]]
-        if isinstance(every, (str, bool)) or not 0.1 <= every < 2**31:
+                seconds = float(int(span[1]) * _SPANS[span[2]])
+            elif re.fullmatch(r"[0-9]{1,10}(?:\.[0-9]{1,9})?", every):
+                seconds = float(every)
+        if not 0.1 <= seconds < 2**31:
             raise UsageError(
                 f"rotate.every: expected one of {', '.join(_UNITS)}, seconds from 0.1 on, a span "
                 f"such as 15m or 6h, or a time of day such as 03:30, got {every!r}"
             )
-        return cls("seconds", float(every), zone=zone)
+        return cls("seconds", seconds, zone=zone)
 
     @property
     def pattern(self) -> str:

@@ -1,11 +1,11 @@
-"""The one writer of a log: records in, whole lines in the file, and a count of all that is not.
+"""The one writer of a log: records in, whole lines out, and a count of all that is not.
 
 Records are formatted in batches; the text gathers in memory and is appended by one task, in a
 thread of its own, when enough has gathered or the oldest line has waited `flush_interval`. The
-file is opened before the server listens. When it fails later, serving goes on: lines are kept up
-to `max_buffer`, and the writer tries again, waiting longer each time. Beyond the bound they are
-counted as dropped, and a note stands in the log where they would (see `notes`); with
-`overload="block"` the server is told before that (`overloaded`, `ready`).
+destination, a file or something else, is opened before the server listens. When it fails later,
+serving goes on: lines are kept up to `max_buffer`, and the writer tries again, waiting longer each
+time. Beyond the bound they are counted as dropped, and a note stands in the log where they would
+(see `notes`); with `overload="block"` the server is told before that (`overloaded`, `ready`).
 
 Owners: `put` and everything of "the request's side" run in the loop's thread. `_write_chunk` and
 `_tend` run in the writer's thread, one at a time, while the task waits for them; they alone touch
@@ -24,7 +24,8 @@ import aiofiles.os
 
 from h2log.clock import monotonic, wall
 from h2log.errors import UsageError
-from h2log.logfile.files import STDERR, STDOUT, LogFile
+from h2log.logfile.destination import Destination, destination
+from h2log.logfile.files import STDERR, STDOUT
 from h2log.logfile.health import Health
 from h2log.logfile.notes import LineFormat, as_line, note_line
 from h2log.logfile.queue import Queue
@@ -53,15 +54,16 @@ Fsync = float | Literal["never", "rotation"]
 
 
 class LogWriter:
-    """Writes records to `path` (`-` is standard output, `&2` standard error) in `line_format`.
+    """Writes records to `path`, a file or another `destination`, in `line_format`.
 
     Use: `await open()`, then `put` for every record, from the loop's thread; `await close()` at
     the end. `written` and `dropped` count lines, `sequence` is the number of the last record: each
-    that is put has its own as its attribute `sequence`, if it can have one.
+    that is put has its own as its attribute `sequence`, if it can have one. Raises UsageError for
+    a path that means nothing, or rules that are not for what it means.
 
-    `fsync` is `never`, `rotation`, or a number of milliseconds after which a line has to be on the
-    disk; `skip` is a predicate of a record; `what` and `remedy` are for the message of a failed
-    start.
+    `fsync` is `never`, `rotation`, or a number of milliseconds after which a line of a file has to
+    be on the disk; `skip` is a predicate of a record; `what` and `remedy` are for the message of a
+    failed start.
     """
 
     def __init__(
@@ -96,12 +98,13 @@ class LogWriter:
         self._sync_every = None if isinstance(fsync, str) else fsync / 1000
         self._what = what
         self._remedy = remedy
-        self._out = LogFile(
+        self._out: Destination = destination(
             path,
             rotation,
             header=as_line(getattr(line_format, "header", None)),
             mode=file_mode,
             sync_rotated=fsync != "never",
+            name=what,
         )
         self._taken = 0
         self._records: list[Any] = []
@@ -274,6 +277,8 @@ class LogWriter:
             try:
                 await self._in_thread(self._write_chunk)
             except BlockingIOError:  # a pipe that does not block is full
+                if self._out.descriptor < 0:
+                    raise
                 await _writable(self._out.descriptor)
             except BrokenPipeError:  # whoever read the line's beginning is gone
                 queue.offset = queue.data.rfind(b"\n", 0, queue.offset) + 1
@@ -309,7 +314,7 @@ class LogWriter:
     def _is_due(self) -> bool:
         return (
             self._reopen
-            or wall() >= self._out.ends
+            or wall() >= self._out.due
             or (
                 self._unsynced is not None
                 and self._sync_every is not None
@@ -330,7 +335,7 @@ class LogWriter:
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
-        wait = self._out.ends - wall()
+        wait = self._out.due - wall()
         if self._unsynced is not None and self._sync_every is not None:
             wait = min(wait, self._unsynced + self._sync_every - monotonic())
         if wait != float("inf"):
@@ -417,6 +422,7 @@ class LogWriter:
             queued_bytes=self._queue.size,
             failures=self._failures + self._out.failures,
             failing=self._failing,
+            cut=self._out.cut,
             rotations=self._out.rotations,
             reopened=self._out.reopened,
             overloaded=self.overloaded,

@@ -286,6 +286,7 @@ class Http1Leg(asyncio.BufferedProtocol):
         exchange.header_received = len(event.target) + sum(
             len(name) + len(value) + 4 for name, value in head.fields
         )
+        exchange.announce()
         self._session.peak = 1
         self._begun = False
         limits = self._shared.limits
@@ -377,7 +378,9 @@ class Http1Leg(asyncio.BufferedProtocol):
         method, target = (parts[0], parts[1]) if len(parts) > 1 else (b"", b"")
         head = Http1Head(method.decode("latin-1"), target.decode("latin-1"), self._scheme)
         nth = self._session.requests + 1
-        return Exchange(self._session, head, new_id(), nth, wall(), monotonic())
+        exchange = Exchange(self._session, head, new_id(), nth, wall(), monotonic())
+        exchange.announce()
+        return exchange
 
     def _refuse(self, status: int, outcome: Outcome, reason: str) -> None:
         """Open the line of a request whose header never came to be, answer, and close."""

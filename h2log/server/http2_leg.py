@@ -269,8 +269,14 @@ class Http2Leg(asyncio.BufferedProtocol):
         now = monotonic()
         stamp = wall()
         conn = self._conn
-        exchange = Exchange(self._session, head, new_id(stamp), stream_id, stamp, now)
+        session = self._session
+        exchange = Exchange(session, head, new_id(stamp), stream_id, stamp, now)
         exchange.header_received = conn.block_size
+        active = exchange.active = len(conn.streams) + 1
+        if active > session.peak:
+            session.peak = active
+        if session.opening is not None:
+            exchange.announce()
         plain: bool | None = head.rest.memo
         if plain is None:
             plain = head.rest.memo = _is_plain(head)
@@ -314,8 +320,6 @@ class Http2Leg(asyncio.BufferedProtocol):
         reply = Http2Reply(self, self._conn, stream, exchange)
         stream.context = reply
         session = self._session
-        exchange.active = len(self._conn.streams)
-        session.peak = max(session.peak, exchange.active)
         limits = self._shared.limits
         refusal = None
         if head.too_large:
@@ -355,6 +359,8 @@ class Http2Leg(asyncio.BufferedProtocol):
         now = monotonic()
         exchange = Exchange(self._session, head, new_id(), stream_id, wall(), now)
         exchange.header_received = self._conn.block_size
+        exchange.active = len(self._conn.streams) + 1
+        exchange.announce()
         detail = exchange.details()
         detail.reset_by = "server"
         if cause is Cause.MALFORMED:

@@ -185,6 +185,7 @@ class Listener:
             session = Session(
                 new_id(), str(address[0]), address[1], wall(), self._shared.sink, monotonic()
             )
+            session.opening = self._shared.opening
             self._shared.accepted(session)
             task = asyncio.get_running_loop().create_task(self._connect(sock, session))
             self.pending.add(task)

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from typing import Any
 
+from h2log.access.formats import Format
 from h2log.access.formats import compile as compile_format
-from h2log.access.record import Session
+from h2log.access.record import AccessRecord, Session
+from h2log.access.redaction import DEFAULT, Redaction
 from h2log.access.session_formats import SESSION_FORMATS
-from h2log.access.skip import compile_skip
+from h2log.access.skip import Skip, compile_skip
+from h2log.clock import LocalZone
 from h2log.config import LogSettings
+from h2log.config.imports import named_function
 from h2log.config.settings import AccessOutput, Output
 from h2log.config.settings import Rotation as RotationSettings
 from h2log.logfile.applog import AppLog, configure
 from h2log.logfile.fan import LogFan
 from h2log.logfile.rotation import Rotation
+from h2log.logfile.schedule import time_zone
 from h2log.logfile.writer import STDERR, STDOUT, LogWriter
 
-__all__ = ["Logs"]
+__all__ = ["Logs", "format_of", "redaction_of", "skip_of"]
 
 
 class _Text:
@@ -49,12 +56,40 @@ def _writer(output: Output, line: Callable[[Any], str | None], **options: Any) -
     )
 
 
-def _access_writer(output: AccessOutput) -> LogWriter:
-    return _writer(
-        output,
-        compile_format(output.format),
-        skip=compile_skip(output.skip) if output.skip else None,
+def format_of(text: str, timezone: str = "utc", redact: Redaction = DEFAULT) -> Format:
+    """Return the format that a setting means: a name, a format string or `python:module:function`.
+
+    Raises UsageError.
+    """
+    return compile_format(
+        named_function(text) or text, zone=time_zone(timezone) or LocalZone(), redact=redact
     )
+
+
+def redaction_of(settings: LogSettings) -> Redaction:
+    """Return what masks the secrets in every line."""
+    return Redaction(query=settings.redact.query, headers=settings.redact.headers)
+
+
+def skip_of(text: str) -> Skip:
+    """Return the predicate that a setting means: an expression or `python:module:function`.
+
+    Raises SkipError, and UsageError for the function.
+    """
+    return named_function(text) or compile_skip(text)
+
+
+def _access_writer(output: AccessOutput, redact: Redaction) -> LogWriter:
+    line = format_of(output.format, output.timezone, redact)
+    if _wants_color(output.path):
+        line = line.colored
+    return _writer(output, line, skip=skip_of(output.skip) if output.skip else None)
+
+
+def _wants_color(path: str) -> bool:
+    """Say whether an output is a terminal whose owner takes colours (no-color.org)."""
+    streams = {STDOUT: sys.stdout, STDERR: sys.stderr}
+    return path in streams and streams[path].isatty() and not os.environ.get("NO_COLOR")
 
 
 class Logs:
@@ -66,7 +101,12 @@ class Logs:
 
     def __init__(self, settings: LogSettings) -> None:
         self._settings = settings
-        self.access = LogFan([_access_writer(output) for output in settings.outputs])
+        redact = redaction_of(settings)
+        outputs = [(_access_writer(output, redact), output) for output in settings.outputs]
+        self.access = LogFan(
+            [writer for writer, output in outputs if not output.immediate],
+            [writer for writer, output in outputs if output.immediate],
+        )
         self.block = any(output.overload == "block" for output in settings.outputs)
         self._session: LogWriter | None = None
         session = settings.session
@@ -85,6 +125,11 @@ class Logs:
         console = app.path == STDOUT
         path = STDERR if console else app.path
         self._app = AppLog(path, app.level, None if console else _rotation(app.rotate))
+
+    @property
+    def opening(self) -> Callable[[AccessRecord], None] | None:
+        """What takes the record of a request that was opened, or None when nobody wants to know."""
+        return self.access.opened if self.access.immediate else None
 
     @property
     def tell(self) -> Callable[[str, Session], None] | None:

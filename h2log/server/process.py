@@ -130,7 +130,7 @@ async def _serve(
     if hasattr(signal, "SIGUSR1"):
         loop.add_signal_handler(signal.SIGUSR1, logs.reopen)
     try:
-        server = Server(app, settings, logs.access.put, context, logs.tell)
+        server = Server(app, settings, logs.access.put, context, logs.tell, logs.opening)
         server.on_rest = _give_back_memory
         if logs.block:
             server.wait_for(logs.access)

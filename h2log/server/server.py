@@ -14,6 +14,7 @@ from h2log.config import Settings
 from h2log.server.dispatch import Dispatcher
 from h2log.server.http2_leg import engine_limits
 from h2log.server.listener import Listener, bind
+from h2log.server.logs import redaction_of
 from h2log.server.session import Leg, Overloadable, Shared
 
 __all__ = ["Server"]
@@ -30,7 +31,7 @@ _LAST_WORDS = 1.0
 
 
 class Server:
-    """Serves `app` with `settings`, records to `sink`.
+    """Serves `app` with `settings`, records to `sink`; `opening` has them when they are opened.
 
     `context` is the TLS side, None for cleartext. `await start()` returns when it listens;
     `addresses` are then the bound ones, `await stop()` drains and closes.
@@ -43,12 +44,13 @@ class Server:
         sink: Sink,
         context: ssl.SSLContext | None,
         session_sink: SessionSink | None = None,
+        opening: Sink | None = None,
     ) -> None:
         self._settings = settings
         self._context = context
         if _logger.isEnabledFor(logging.DEBUG):
-            sink = _telling(sink)
-        self._shared = Shared(Dispatcher(app), settings.limits, sink, session_sink)
+            sink = _telling(sink, redaction_of(settings.log).url)
+        self._shared = Shared(Dispatcher(app), settings.limits, sink, session_sink, opening)
         self._listener: Listener | None = None
         self.on_rest: Callable[[], None] | None = None
         """Called when the last connection has gone, at most every `_REST` seconds."""
@@ -166,7 +168,7 @@ class Server:
             pass
 
 
-def _telling(sink: Sink) -> Sink:
+def _telling(sink: Sink, masked: Callable[[str], str]) -> Sink:
     """Return a sink that tells of each finished request at debug level too."""
 
     def tell(record: AccessRecord) -> None:
@@ -175,7 +177,7 @@ def _telling(sink: Sink) -> Sink:
             "stream %d %s %s: %s %s, %d bytes in, %d bytes out, %.3f ms",
             record.stream_id,
             record.facts.method or "-",
-            record.facts.path or "-",
+            masked(record.facts.path) or "-",
             record.status or "-",
             outcome,
             record.received,

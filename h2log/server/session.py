@@ -56,6 +56,8 @@ class Shared:
     limits: Limits
     sink: Sink
     session_sink: SessionSink | None = None
+    opening: Sink | None = None
+    """Receives the record of each request when it was opened."""
     log: Overloadable | None = None
     """Set when requests are to wait for the log."""
     waiting: set[asyncio.Task[None]] = field(default_factory=set)

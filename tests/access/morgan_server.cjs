@@ -1,6 +1,7 @@
 // The real morgan in front of a server that answers as each request's x-answer says.
 // use: node morgan_server.cjs FOLDER_OF_MORGAN FORMATS_AS_JSON
-// Prints its port, then for each request a JSON array of its lines, one for each format.
+// Prints its port, then for each request a JSON array of its lines: one for each format at the
+// request's end, and after those one for each format at its arrival.
 'use strict'
 const http = require('node:http')
 const path = require('node:path')
@@ -24,13 +25,17 @@ process.env.NO_COLOR = '1'
 const plain = require(folder)
 
 let lines = []
-const loggers = formats.map((format, index) => (format === 'dev-plain' ? plain : morgan)(
+const wanted = [false, true].flatMap(immediate => formats.map(format => ({ format, immediate })))
+const loggers = wanted.map(({ format, immediate }, index) => (
+  format === 'dev-plain' ? plain : morgan
+)(
   format === 'dev-plain' ? 'dev' : format,
   {
+    immediate,
     stream: {
       write (line) {
         lines[index] = line
-        if (lines.filter(Boolean).length === formats.length) {
+        if (lines.filter(Boolean).length === wanted.length) {
           console.log(JSON.stringify(lines))
           lines = []
         }

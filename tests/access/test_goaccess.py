@@ -66,6 +66,17 @@ def test_a_request_without_a_response_is_read_from_caddy(tmp_path: Path) -> None
     assert (general["total_requests"], general["failed_requests"]) == (2, 0)
 
 
+@pytest.mark.parametrize("name", ["combined", "common", "caddy"])
+def test_an_arrival_is_read_like_a_request_without_a_response(name: str, tmp_path: Path) -> None:
+    """Lines of requests that have only arrived fail none of the report."""
+    dice = random.Random(21)
+    line = compile(name)
+    log = tmp_path / "access.log"
+    log.write_text("".join([line(varied(dice).opening()) for _ in range(100)]))
+    general = report(log, name.upper(), "--no-strict-status")
+    assert (general["total_requests"], general["failed_requests"]) == (100, 0)
+
+
 @pytest.mark.parametrize("name", ["combined", "common"])
 def test_a_request_without_a_response_is_read_on_request(name: str, tmp_path: Path) -> None:
     """morgan's `-` for the status is no status to GoAccess, unless it is told not to mind."""

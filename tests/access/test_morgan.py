@@ -18,6 +18,7 @@ import pytest
 
 from h2log.access import compile
 from h2log.access.record import AccessRecord, Outcome
+from h2log.access.redaction import NOTHING
 from tests.access.records import Answer, Facts, basic, record
 
 FORMATS: Final = (
@@ -124,7 +125,10 @@ class Morgan:
             watchdog.cancel()
 
     def ask(self, case: Case) -> list[str]:
-        """Send the request of `case`; return morgan's lines, in the order of `FORMATS`."""
+        """Send the request of `case`; return morgan's lines, in the order of `FORMATS`.
+
+        They stand twice: once for the request's end, once for its arrival (`immediate`).
+        """
         told = {"status": case.status, "headers": case.headers, "body": case.body, **case.answer}
         fields = [("Host", "localhost"), *case.fields, ("X-Answer", json.dumps(told))]
         head = [f"{case.method} {case.target} HTTP/{case.version}"]
@@ -168,6 +172,12 @@ def morgan(
         process.communicate(timeout=10)
 
 
+# Half a millisecond on, a float's error is no other millisecond.
+NOW: Final = datetime(2026, 11, 20, 13, 31, 59, 123500, UTC).timestamp()
+SECRET: Final = {"cookies", "two values"}
+"""Cases in which h2log masks something that morgan does not."""
+
+
 def ours(case: Case) -> AccessRecord:
     """Return the record of `case`, at the time and with the durations that the script sets."""
     told = {"status": case.status, "headers": case.headers, "body": case.body, **case.answer}
@@ -186,14 +196,12 @@ def ours(case: Case) -> AccessRecord:
     ]
     hung = "hang" in case.answer
     took = 0.012345678
-    # Half a millisecond on, a float's error is no other millisecond.
-    end = datetime(2026, 11, 20, 13, 31, 59, 123500, UTC).timestamp()
     made = record(
         facts,
         status=0 if hung else case.status,
         answer=Answer(headers),
         protocol=case.version,
-        wall=end - took,
+        wall=NOW - took,
         took=took,
         outcome=Outcome.PEER_LOST if case.answer else Outcome.COMPLETE,
         detail={"headers_at": 0.0 if hung else 100.007412346},
@@ -206,10 +214,39 @@ def ours(case: Case) -> AccessRecord:
 def test_a_line_is_morgan_s_own(morgan: Morgan, case: Case) -> None:
     """Each format and each token gives the line that morgan gives, to the character."""
     made = ours(case)
+    arrived = made.opening()
+    arrived.wall = NOW
     theirs = morgan.ask(case)
-    for name, line in zip(FORMATS, theirs, strict=True):
-        form = compile(name.removesuffix("-plain"))
-        assert (form.colored if name == "dev" else form)(made) == line, name
+    for name, line, first in zip(FORMATS, *split(theirs), strict=True):
+        source = name.removesuffix("-plain")
+        forms = [compile(source, redact=NOTHING)]
+        if case.name not in SECRET:
+            forms.append(compile(source))
+        for form in forms:
+            shown = form.colored if name == "dev" else form
+            assert shown(made) == line, name
+            assert shown(arrived) == first, name
+
+
+def split(lines: list[str]) -> tuple[list[str], list[str]]:
+    """Return the lines of ends and those of arrivals."""
+    return lines[: len(FORMATS)], lines[len(FORMATS) :]
+
+
+def test_a_line_of_an_arrival_is_morgan_s(morgan: Morgan) -> None:
+    """With `immediate`, whatever is not known yet is a dash."""
+    _, lines = split(morgan.ask(Case("arrival", target="/x", headers={"Content-Length": "5"})))
+    assert lines[FORMATS.index("tiny")] == "GET /x - - - - ms\n"
+    assert lines[FORMATS.index("dev-plain")] == "GET /x - - ms - -\n"
+
+
+@pytest.mark.parametrize("name", sorted(SECRET))
+def test_a_cookie_is_masked_where_morgan_shows_it(name: str) -> None:
+    """And the other fields of the same formats are morgan's."""
+    made = ours(next(case for case in CASES if case.name == name))
+    shown = [compile(source)(made) for source in FORMATS if "cookie" in source]
+    assert all("a=b" not in line and "c=d" not in line for line in shown)
+    assert sum("REDACTED" in line for line in shown) == 1
 
 
 def test_the_process_id_is_a_number() -> None:

@@ -374,8 +374,26 @@ def test_no_log_is_a_usage_error(tmp_path: Path, arguments: tuple[str, ...]) -> 
     assert result.output == ""
 
 
-def test_help_names_the_default() -> None:
-    """The help text says what is shown without arguments."""
-    result = CliRunner().invoke(tail, ["--help"])
-    assert result.exit_code == 0
-    assert "logs/access.log" in result.output
+def test_without_a_file_it_is_the_settings(tmp_path: Path) -> None:
+    """The first access log that is a file is shown; of the defaults that is logs/access.log."""
+    settings = tmp_path / "h2log.toml"
+    settings.write_text(
+        '[[log.access]]\npath = "-"\n[[log.access]]\npath = "there.log"\nformat = "tiny"\n'
+    )
+    (tmp_path / "there.log").write_text("GET / 200\n")
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "access.log").write_text("default\n")
+    for arguments, wanted in (((), b"GET / 200\n"), (("--config", "none.json"), b"default\n")):
+        (tmp_path / "none.json").write_text("{}")
+        with running(*arguments, cwd=tmp_path) as process:
+            out, err = process.communicate(timeout=DEADLINE)
+        assert (out, err) == (wanted, b"")
+
+
+def test_settings_without_a_file_are_a_usage_error(tmp_path: Path) -> None:
+    """There is nothing to show, and what to do is said."""
+    settings = tmp_path / "other.toml"
+    settings.write_text('[[log.access]]\npath = "-"\n')
+    result = CliRunner().invoke(tail, ["--config", str(settings)])
+    assert isinstance(result.exception, UsageError)
+    assert "name the file to show" in str(result.exception)

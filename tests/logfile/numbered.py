@@ -7,6 +7,8 @@ import gzip
 import re
 from pathlib import Path
 
+import zstandard
+
 from h2log.logfile.writer import LogWriter
 
 LINE = re.compile(rb"([0-9]+) ([a-z]{40})\n")
@@ -47,7 +49,13 @@ async def written(writer: LogWriter) -> None:
 
 def content(path: Path) -> bytes:
     """Return what is in a file of the log, also in a compressed one."""
-    return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    data = path.read_bytes()
+    if path.suffix == ".gz":
+        return gzip.decompress(data)
+    if path.suffix == ".zst":
+        with zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True) as reader:
+            return reader.read()
+    return data
 
 
 def numbers(data: bytes) -> list[int]:

@@ -96,6 +96,9 @@ def test_rotation_says_what_differs() -> None:
         "30d",
         None,
     )
+    for seconds in (3600, 0.5):
+        rules = build({"log": {"app": {"rotate": {"every": seconds}}}}).log.app.rotate.rules()
+        assert rules is not None and rules["every"] == seconds
     by_size = build({"log": {"app": {"rotate": {"every": "never", "size": "5MB"}}}})
     rules = by_size.log.app.rotate.rules()
     assert rules is not None
@@ -188,7 +191,11 @@ WRONG: list[tuple[str, object, str]] = [
     ("log.access[0].mode", "rw", 'expected an octal mode such as "640", got'),
     ("log.access[0].mode", 640, 'expected an octal mode such as "640", got'),
     ("log.access[0].rotate", "daily", "expected a table, got"),
-    ("log.access[0].rotate.every", 5, "expected str, got"),
+    ("log.access[0].rotate.every", 0, 'expected "daily" or the like, seconds from 0.1 on, a span'),
+    ("log.access[0].rotate.every", 0.05, 'expected "daily" or the like, seconds from 0.1 on'),
+    ("log.access[0].rotate.every", 2**31, 'expected "daily" or the like, seconds from 0.1 on'),
+    ("log.access[0].rotate.every", True, 'expected "daily" or the like, seconds from 0.1 on'),
+    ("log.access[0].rotate.every", [5], 'expected "daily" or the like, seconds from 0.1 on'),
     ("log.access[0].rotate.size", -1, ">= 0"),
     ("log.access[0].rotate.keep", -1, "expected a count, an age"),
     ("log.access[0].rotate.keep", True, "expected a count, an age"),

@@ -124,6 +124,8 @@ def values(**environ: str) -> dict[str, Any]:
         ("LOG_ACCESS_FORMAT", "dev", {"log": {"access": {"format": "dev"}}}),
         ("LOG_ACCESS_FSYNC", "rotation", {"log": {"access": {"fsync": "rotation"}}}),
         ("LOG_ACCESS_FSYNC", "100", {"log": {"access": {"fsync": 100}}}),
+        ("LOG_ACCESS_ROTATE_EVERY", "3600", {"log": {"access": {"rotate": {"every": 3600}}}}),
+        ("LOG_ACCESS_ROTATE_EVERY", "6h", {"log": {"access": {"rotate": {"every": "6h"}}}}),
         ("LOG_ACCESS_ROTATE_KEEP", "30d", {"log": {"access": {"rotate": {"keep": "30d"}}}}),
         ("LOG_SESSION_ROTATE", '{"size": 9}', {"log": {"session": {"rotate": {"size": 9}}}}),
     ],

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from h2log.access.formats import h2log_format
 from h2log.access.lines import parse
-from h2log.access.record import AccessRecord, Session
+from h2log.access.record import AccessRecord, Outcome, Session
 
 SESSION: Final = "0193a0b1c2d37e4f8a9b0c1d2e3f4a5b"
 REQUEST: Final = "0193a0b1c2d47e4f8a9b0c1d2e3f4a5c"
@@ -45,7 +45,7 @@ def record(
     session = Session(SESSION, "192.0.2.1", 40000, wall, lambda _: None)
     session.protocol = protocol
     made = AccessRecord(session, facts or Facts(), REQUEST, 1, wall, start)
-    made.status, made.end = status, end
+    made.status, made.end, made.outcome = status, end, Outcome.COMPLETE
     return made
 
 
@@ -72,6 +72,22 @@ def test_no_response_is_a_dash(status: int, shown: str) -> None:
     made = columns(record(status=status))
     assert made[1] == shown
     assert parse("\t".join(made)).status == (status or None)
+
+
+def test_a_request_that_has_only_arrived_has_no_milliseconds() -> None:
+    """A dash in their column, which a request that has ended never has."""
+    made = columns(record(facts=Facts(path="/a?b=c")).opening())
+    assert made == ["2026-11-20T13:31:59.125+00:00", "-", "-", SESSION, REQUEST, "h2", "/a?b=c"]
+    assert parse("\t".join(made)).milliseconds is None
+
+
+def test_paths_that_come_again_are_masked_again() -> None:
+    """What is remembered of a path is what may be seen of it."""
+    line = h2log_format()
+    for _ in range(3):
+        for path in ("/a", "/a?token=4711", "/a?token=4712"):
+            shown = line(record(facts=Facts(path=path))).rpartition("\t")[2]
+            assert shown == ("/a\n" if path == "/a" else "/a?token=REDACTED\n")
 
 
 @pytest.mark.parametrize("protocol", ["h2", "1.1", "1.0", "-"])
@@ -171,6 +187,7 @@ def test_any_record_is_one_line_that_reads_back(
     read = parse(line[:-1])
     assert read.path == f"/{path}"
     assert read.status == (status or None)
+    assert read.milliseconds is not None
     assert read.milliseconds == pytest.approx(made.milliseconds, abs=0.0006)
     assert (read.session, read.request, read.version) == (SESSION, REQUEST, protocol)
     # A float of today's seconds is exact to a quarter of a microsecond.

@@ -54,6 +54,15 @@ def test_a_status_is_a_number_or_absent(text: str, status: int | None) -> None:
     assert parse(line(status=text)).status == status
 
 
+def test_a_line_without_milliseconds_is_of_a_request_that_arrived() -> None:
+    """It has neither a status nor a time; a status without a time is damage."""
+    read = parse(line(status="-", milliseconds="-"))
+    assert (read.status, read.milliseconds) == (None, None)
+    assert parse(line(status="-", milliseconds="0.000")).milliseconds == 0.0
+    with pytest.raises(ValueError, match=r"^milliseconds: missing, although .* status 200"):
+        parse(line(milliseconds="-"))
+
+
 @pytest.mark.parametrize("version", ["h2", "1.1", "1.0", "-"])
 def test_every_version_is_read(version: str) -> None:
     """The four ways to write a version are accepted."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from h2log.errors import UsageError
 from h2log.logfile.schedule import Schedule, time_zone
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -47,6 +49,62 @@ def test_periods(every: str | float, when: str, start: str, end: str) -> None:
     schedule = Schedule.parse(every, BERLIN)
     assert schedule.start(at(when)) == at(start)
     assert schedule.next(at(when)) == at(end)
+
+
+@pytest.mark.parametrize(
+    ("every", "zone", "boundaries"),
+    [
+        # Forward at 2:00, back at 3:00.
+        ("minutely", "Europe/Berlin", ["03-29T01:58+01", "03-29T01:59+01", "03-29T03:00+02"]),
+        ("minutely", "Europe/Berlin", ["10-25T02:58+02", "10-25T02:59+02", "10-25T02:00+01"]),
+        ("hourly", "Europe/Berlin", ["03-29T00:00+01", "03-29T01:00+01", "03-29T03:00+02"]),
+        ("hourly", "Europe/Berlin", ["10-25T02:00+02", "10-25T02:00+01", "10-25T03:00+01"]),
+        ("daily", "Europe/Berlin", ["03-28T00:00+01", "03-29T00:00+01", "03-30T00:00+02"]),
+        ("daily", "Europe/Berlin", ["10-24T00:00+02", "10-25T00:00+02", "10-26T00:00+01"]),
+        ("weekly", "Europe/Berlin", ["03-16T00:00+01", "03-23T00:00+01", "03-30T00:00+02"]),
+        ("weekly", "Europe/Berlin", ["10-12T00:00+02", "10-19T00:00+02", "10-26T00:00+01"]),
+        ("monthly", "Europe/Berlin", ["03-01T00:00+01", "04-01T00:00+02", "05-01T00:00+02"]),
+        ("monthly", "Europe/Berlin", ["10-01T00:00+02", "11-01T00:00+01", "12-01T00:00+01"]),
+        ("02:30", "Europe/Berlin", ["03-28T02:30+01", "03-29T03:30+02", "03-30T02:30+02"]),
+        ("02:30", "Europe/Berlin", ["10-24T02:30+02", "10-25T02:30+02", "10-26T02:30+01"]),
+        ("15m", "Europe/Berlin", ["03-29T01:30+01", "03-29T01:45+01", "03-29T03:00+02"]),
+        # Elsewhere, on other days.
+        ("daily", "America/New_York", ["03-07T00:00-05", "03-08T00:00-05", "03-09T00:00-04"]),
+        ("hourly", "America/New_York", ["11-01T01:00-04", "11-01T01:00-05", "11-01T02:00-05"]),
+        ("weekly", "America/New_York", ["10-26T00:00-04", "11-02T00:00-05", "11-09T00:00-05"]),
+        ("yearly", "America/New_York", ["01-01T00:00-05", "2027-01-01T00:00-05"]),
+        # By half an hour.
+        ("daily", "Australia/Lord_Howe", ["04-04T00:00+11", "04-05T00:00+11", "04-06T00:00+1030"]),
+        # A day that begins at one o'clock.
+        ("daily", "Africa/Cairo", ["04-23T00:00+02", "04-24T01:00+03", "04-25T00:00+03"]),
+    ],
+)
+def test_boundaries_across_a_change(every: str, zone: str, boundaries: list[str]) -> None:
+    """In 2026, one after the other, from each to the next, as a clock on the wall there has it."""
+    schedule = Schedule.parse(every, time_zone(zone))
+    texts = [text if text.startswith("2027") else f"2026-{text}" for text in boundaries]
+    moments = [datetime.fromisoformat(text).timestamp() for text in texts]
+    for moment, after in pairwise(moments):
+        assert schedule.start(moment) == moment
+        assert schedule.next(moment) == after
+        assert schedule.start((moment + after) / 2) == moment
+        assert schedule.next((moment + after) / 2) == after
+        assert schedule.start(after - 0.001) == moment
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("3600", 3600), ("0.5", 0.5), ("3600s", 3600), (3600, 3600), (0.5, 0.5)]
+)
+def test_seconds(text: str | float, seconds: float) -> None:
+    """As a number or as a text: an environment has only texts."""
+    assert Schedule.parse(text) == Schedule("seconds", seconds)
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "0.05", "1e3", "99999999999", "1 h", "3600 "])
+def test_what_is_no_schedule(text: str) -> None:
+    """The message has what would be one, and what was found."""
+    with pytest.raises(UsageError, match=f"expected one of .*, got '?{text}'?$"):
+        Schedule.parse(text)
 
 
 def test_the_hour_that_comes_twice() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from h2log.access.formats import h2log_format
 from h2log.access.lines import parse
-from h2log.access.record import AccessRecord, Session
+from h2log.access.record import AccessRecord, Outcome, Session
 from h2log.errors import UsageError
 from h2log.logfile.writer import LogWriter
 from tests.support import eventually
@@ -34,6 +34,7 @@ def record(path: str) -> AccessRecord:
     session.protocol = "h2"
     made = AccessRecord(session, Facts(path), "7" * 32, 1, 1e9, 1.0)
     made.status = 200
+    made.outcome = Outcome.COMPLETE
     return made
 
 

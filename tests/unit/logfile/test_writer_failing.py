@@ -20,7 +20,7 @@ import pytest
 
 from h2log.access.formats import h2log_format
 from h2log.access.lines import is_note, parse
-from h2log.access.record import AccessRecord, Session
+from h2log.access.record import AccessRecord, Outcome, Session
 from h2log.logfile import writer as writer_module
 from h2log.logfile.writer import LogWriter
 from tests.support import eventually
@@ -50,6 +50,7 @@ def record(path: str) -> AccessRecord:
     session.protocol = "h2"
     made = AccessRecord(session, Facts(path), "7" * 32, 1, 1e9, 1.0)
     made.status = 200
+    made.outcome = Outcome.COMPLETE
     return made
 
 
