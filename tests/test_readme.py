@@ -61,14 +61,23 @@ def test_the_commands_and_options_it_names_are_there() -> None:
     table = README.split("| option of `serve` and `run` |")[1].split("\n\n")[0]
     for option in re.findall(r"`(--[a-z-]+)`", table.replace("|", "\n")):
         assert option in shown
+    shown = subprocess.run(
+        [sys.executable, "-m", "h2log", "serve", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    table = README.split("| option of `serve` |")[1].split("\n\n")[0]
+    for option in re.findall(r"`(--[a-z-]+)", table):
+        assert option in shown
 
 
 @pytest.fixture
 def hello(tmp_path: Path) -> subprocess.Popen[str]:
     """The README's application, started as the README starts it (cleartext, a free port)."""
-    [source] = blocks("python")
+    [source] = [block for block in blocks("python") if block.startswith("# hello.py")]
     (tmp_path / "hello.py").write_text(source)
-    [command] = [block for block in blocks("sh") if "h2log run" in block]
+    [command] = [block for block in blocks("sh") if "h2log run hello:app" in block]
     arguments = command.split()[1:]
     return subprocess.Popen(
         [sys.executable, "-m", "h2log", *arguments, "--port", "0", "--insecure"],
@@ -88,14 +97,17 @@ def test_the_application_works(hello: subprocess.Popen[str], tmp_path: Path) -> 
             with httpx.Client(http1=False, http2=True, base_url=url) as client:
                 greeting = client.get("/hello/world")
                 assert greeting.text == "hello world\n"
-                assert client.post("/sum", content="1 2 39").json() == {"sum": 42}
-                assert client.post("/sum", content="one").status_code == 400
+                made = client.post("/orders/7", json={"item": "ink", "count": 2})
+                assert (made.status_code, made.json()) == (201, {"id": 7, "item": "ink"})
+                wrong = client.post("/orders/7", json={"item": "ink", "count": "two"})
+                assert (wrong.status_code, "count" in wrong.text) == (422, True)
+                assert client.get("/files/hello.py").text.startswith("# hello.py")
         finally:
             hello.terminate()
         errors = hello.communicate()[1]
         assert hello.returncode == 0
     lines = [parse(line) for line in (tmp_path / "logs/access.log").read_text().splitlines()]
-    assert [line.status for line in lines] == [200, 200, 400]
+    assert [line.status for line in lines] == [200, 201, 422, 200]
     assert len({line.session for line in lines}) == 1
     assert lines[0].request == greeting.headers["x-request-id"]
     [said] = [line for line in errors.splitlines() if "greeting" in line]

@@ -1,126 +1,236 @@
-"""Routes: from a method and a path to the function that answers.
+"""Routes: from a method and a path to what answers.
 
-Paths are matched a segment at a time on the path as sent, so that an encoded slash stays inside
-its segment; a fixed segment is preferred to a `{name}`, and the search steps back when the
-preferred way leads nowhere. Looking up a path costs its number of segments, whatever the number
-of routes.
+A path without parameters is found by one look-up, whatever their number. Others are matched a
+segment at a time, on the path as sent, so that an encoded slash stays inside its segment. Where
+several patterns fit, the leftmost difference decides: plain text before a value, and of values
+`uuid`, `int`, `float`, the application's own, `str`, `path`. A pattern that fits but has not the
+method is passed over: 405 is for paths where none has it.
+
+The search steps back when the preferred way leads nowhere; it never comes to one place of the tree
+of patterns twice, so that it costs no more than that has places, and a path no more than its length
+in segments.
 """
 
 from __future__ import annotations
 
-import re
+import os
+import sys
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Final
-from urllib.parse import unquote
+from typing import Any, Final
 
+from h2log.app.patterns import PATH, STR, Converter, Pattern, Segment, canonical, decoded
 from h2log.app.request import Request
 from h2log.app.response import Response
 
-__all__ = ["Handler", "Route", "Router"]
+__all__ = ["EXTENDED_CONNECT", "Answer", "Handler", "Router", "Target", "allow", "caller"]
 
-Handler = Callable[[Request], Response | Awaitable[Response]]
+Answer = Response | Awaitable[Response]
+"""A response, or what to await for it."""
+Handler = Callable[[Request], Answer]
 """Answers a request: a plain function (it must not block) or an `async` one."""
 
-_PARAMETER: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}").fullmatch
+EXTENDED_CONNECT: Final = "CONNECT :protocol"
+"""The key of handlers of extended CONNECT (RFC 8441), which no method can be: a handler for it is
+never given the CONNECT that asks for a proxy."""
 
 
-class Route:
-    """The handlers of one path pattern, by method, and the names of its parameters."""
+def caller() -> str:
+    """Return the file and line that called the application's method: `hello.py:12`."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("h2log.app."):
+        frame = frame.f_back
+    file = frame.f_code.co_filename
+    return f"{file.removeprefix(os.path.join(os.getcwd(), ''))}:{frame.f_lineno}"
 
-    __slots__ = ("handlers", "names", "path")
 
-    def __init__(self, path: str, names: tuple[str, ...]) -> None:
-        self.path = path
+def allow(methods: Iterable[str]) -> str:
+    """Return the value of `Allow` (RFC 9110 section 10.2.1): OPTIONS is always answered."""
+    names = {"CONNECT" if method == EXTENDED_CONNECT else method for method in methods}
+    return ", ".join(sorted(names | {"OPTIONS"}))
+
+
+class Target:
+    """What answers one method of one pattern.
+
+    `call` is the handler with all that surrounds it; `pattern` is for the log; `names` are those of
+    the values; `mounted` is the prefix of the application whose route it is.
+    """
+
+    __slots__ = ("call", "mounted", "names", "pattern")
+
+    def __init__(self, call: Handler, pattern: str, names: tuple[str, ...], mounted: str) -> None:
+        self.call = call
+        self.pattern = pattern
         self.names = names
-        self.handlers: dict[str, Handler] = {}
+        self.mounted = mounted
 
-    def allow(self) -> str:
-        """Return the value of `Allow` (RFC 9110 section 10.2.1)."""
-        methods = set(self.handlers) | {"OPTIONS"}
-        if "GET" in methods:
-            methods.add("HEAD")
-        return ", ".join(sorted(methods))
 
-    def handler(self, method: str) -> Handler | None:
-        """Return the handler of `method`; GET's answers HEAD too (RFC 9110 section 9.3.2)."""
-        found = self.handlers.get(method)
-        return self.handlers.get("GET") if found is None and method == "HEAD" else found
+class _Methods(dict[str, Target]):
+    """The targets of one pattern by method; GET's answers HEAD too (RFC 9110 section 9.3.2)."""
+
+    __slots__ = ("_own_head",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._own_head = False
+
+    def add(self, method: str, target: Target) -> None:
+        assert method not in self or (method == "HEAD" and not self._own_head)
+        self[method] = target
+        if method == "HEAD":
+            self._own_head = True
+        elif method == "GET" and not self._own_head:
+            self["HEAD"] = target
 
 
 class _Node:
-    __slots__ = ("children", "parameter", "route")
+    """A place in the tree: the segments so far were matched."""
+
+    __slots__ = ("methods", "plain", "tails", "values")
 
     def __init__(self) -> None:
-        self.children: dict[str, _Node] = {}
-        self.parameter: _Node | None = None
-        self.route: Route | None = None
+        self.plain: dict[str, _Node] = {}
+        self.values: list[tuple[Converter, _Node]] = []
+        """By rank."""
+        self.tails: list[tuple[int, _Node]] = []
+        """What comes after a `path`, by how many segments that is, the most first."""
+        self.methods: _Methods | None = None
+
+    def value(self, converter: Converter) -> _Node:
+        """Return the place after a value, made if it is not there."""
+        for known, node in self.values:
+            if known == converter:
+                return node
+        node = _Node()
+        self.values.append((converter, node))
+        self.values.sort(key=lambda pair: pair[0].rank)
+        return node
+
+    def tail(self, size: int) -> _Node:
+        """Return the place after a path that `size` segments follow, made if it is not there."""
+        for known, node in self.tails:
+            if known == size:
+                return node
+        node = _Node()
+        self.tails.append((size, node))
+        self.tails.sort(key=lambda pair: -pair[0])
+        return node
 
 
 class Router:
-    """All routes of an application."""
+    """All routes that one server has."""
 
     def __init__(self) -> None:
+        self.fixed: dict[str, _Methods] = {}
+        """Targets by method, by the canonical path that is the whole pattern."""
+        self.methods: set[str] = set()
+        """Every method of any route."""
         self._root = _Node()
+        self._deepest = 0
+        """Segments that a path can have for any pattern with values."""
 
-    def add(self, path: str, methods: Iterable[str], handler: Handler) -> None:
-        """Answer `methods` on `path` with `handler`.
+    def __bool__(self) -> bool:
+        return bool(self.methods)
 
-        Raises ValueError for a path that does not begin with `/`, for a part that is not `{name}`
-        or plain, for a name twice, and for a route that is there already.
-        """
-        if not path.startswith("/"):
-            raise ValueError(f"route {path!r} must begin with /")
+    def add(self, pattern: Pattern, methods: Iterable[str], target: Target) -> None:
+        """Answer `methods` on `pattern` with `target`; nothing else may do so."""
+        fixed = pattern.fixed
+        if fixed is not None:
+            entry = self.fixed.setdefault(fixed, _Methods())
+        else:
+            entry = self._leaf(pattern.segments)
+        for method in methods:
+            entry.add(method, target)
+        self.methods.update(entry)
+
+    def _leaf(self, segments: tuple[Segment, ...]) -> _Methods:
         node = self._root
-        names: list[str] = []
-        for part in path[1:].split("/"):
-            parameter = _PARAMETER(part)
-            if parameter is not None:
-                if parameter[1] in names:
-                    raise ValueError(f"route {path!r} has the parameter {parameter[1]!r} twice")
-                names.append(parameter[1])
-                node.parameter = node.parameter or _Node()
-                node = node.parameter
-            elif "{" in part or "}" in part:
-                raise ValueError(f"route {path!r}: a part is plain or {{name}}, not {part!r}")
+        for at, segment in enumerate(segments):
+            if isinstance(segment, str):
+                node = node.plain.setdefault(segment, _Node())
+            elif segment == PATH:
+                node = node.tail(len(segments) - at - 1)
             else:
-                node = node.children.setdefault(part, _Node())
-        wanted = tuple(methods)
-        if not wanted:
-            raise ValueError(f"route {path!r} has no method")
-        route = node.route or Route(path, tuple(names))
-        if route.names != tuple(names):
-            raise ValueError(f"route {path} differs from {route.path} in its parameters' names")
-        for method in wanted:
-            if method in route.handlers:
-                raise ValueError(f"route {method} {path} is there already, as {route.path}")
-        node.route = route
-        route.handlers.update(dict.fromkeys(wanted, handler))
+                node = node.value(segment)
+        self._deepest = max(self._deepest, sys.maxsize if PATH in segments else len(segments))
+        if node.methods is None:
+            node.methods = _Methods()
+        return node.methods
 
-    def find(self, path: str) -> tuple[Route, dict[str, str]] | None:
-        """Return the route of `path`, as sent without its query, and its parameters' values."""
-        if not path.startswith("/"):
-            return None
-        values: list[str] = []
-        route = self._walk(self._root, path[1:].split("/"), 0, values)
-        if route is None:
-            return None
-        return route, dict(zip(route.names, values, strict=True))
+    def find(self, path: str, method: str) -> tuple[Target, dict[str, Any]] | None:
+        """Return what answers `method` on a path as sent, without its query, and the values.
 
-    def _walk(self, node: _Node, parts: list[str], at: int, values: list[str]) -> Route | None:
-        if at == len(parts):
-            return node.route
-        part = parts[at]
-        child = node.children.get(part)
-        if child is None and "%" in part:
-            child = node.children.get(unquote(part))
-        if child is not None:
-            found = self._walk(child, parts, at + 1, values)
-            if found is not None:
-                return found
-        if node.parameter is not None and part:
-            values.append(unquote(part.encode("latin-1", "replace").decode("utf-8", "replace")))
-            found = self._walk(node.parameter, parts, at + 1, values)
+        What a converter raises besides ValueError comes through.
+        """
+        spelled = canonical(path)
+        entry = self.fixed.get(spelled)
+        if entry is not None and method in entry:
+            return entry[method], {}
+        if path.count("/") > self._deepest or path[:1] != "/":
+            return None
+        parts = path.split("/")
+        values: list[Any] = []
+        same = spelled is path
+        target = _walk(self._root, parts, parts if same else spelled.split("/"), 1, values, method)
+        return None if target is None else (target, dict(zip(target.names, values, strict=True)))
+
+    def allowed(self, path: str) -> set[str]:
+        """Return the methods that a path as sent has; none when it is no route's."""
+        spelled = canonical(path)
+        seen = set(self.fixed.get(spelled, ()))
+        if path.count("/") <= self._deepest and path[:1] == "/":
+            _walk(self._root, path.split("/"), spelled.split("/"), 1, [], seen)
+        return seen
+
+
+def _walk(
+    node: _Node,
+    parts: list[str],
+    spelled: list[str],
+    at: int,
+    values: list[Any],
+    wanted: str | set[str],
+) -> Target | None:
+    """Return what answers the parts from `at` on with a method, its values after those given.
+
+    With a set instead of a method nothing is found, and the set gets the methods of all that fits.
+    """
+    if at == len(parts):
+        if node.methods is None:
+            return None
+        if isinstance(wanted, str):
+            return node.methods.get(wanted)
+        wanted.update(node.methods)
+        return None
+    child = node.plain.get(spelled[at])
+    if child is not None:
+        found = _walk(child, parts, spelled, at + 1, values, wanted)
+        if found is not None:
+            return found
+    part = parts[at]
+    if node.values and part:
+        text = decoded(part)
+        for converter, child in node.values:
+            try:
+                value = text if converter is STR else converter.convert(text)
+            except ValueError:
+                continue
+            values.append(value)
+            found = _walk(child, parts, spelled, at + 1, values, wanted)
             if found is not None:
                 return found
             values.pop()
-        return None
+    for size, child in node.tails:
+        end = len(parts) - size
+        text = decoded("/".join(parts[at:end])) if end > at else ""
+        if text:
+            try:
+                value = PATH.convert(text)
+            except ValueError:
+                continue
+            values.append(value)
+            found = _walk(child, parts, spelled, end, values, wanted)
+            if found is not None:
+                return found
+            values.pop()
+    return None

@@ -4,410 +4,347 @@ What is never served, always as 404: a name that begins with a dot, `..`, NUL, a
 backslash, anything that is no regular file, and whatever a symbolic link leads to outside of the
 folder. Files up to `SMALL` are kept in memory, whole and ready; a kept file is compared with the
 disk at most once a second. Larger ones are read as they are sent.
+
+The parts are in `files/`: what a path means (`lookup`), which representation is sent
+(`representation`), what stays in memory (`memory`), what conditions and ranges leave of a response
+(`partial`). This is what puts them together for a request.
 """
 
 from __future__ import annotations
 
-import errno
+import hashlib
 import os
-import stat
-import time
-from collections import OrderedDict
-from collections.abc import Awaitable
-from concurrent.futures import ThreadPoolExecutor
-from io import FileIO
-from mimetypes import MimeTypes
-from typing import Final
-from urllib.parse import quote, unquote_to_bytes
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Final, Unpack
 
-import aiofiles.os
-
-from h2log.app.conditional import UNSATISFIABLE, precondition, select_range
+from h2log.app.files import listing
+from h2log.app.files.compression import LEAST, compress, makeable
+from h2log.app.files.disk import Root, tell_trouble
+from h2log.app.files.entry import Address, Entry
+from h2log.app.files.lookup import SMALL, Found, Listed, Lookup, Redirect
+from h2log.app.files.memory import OUT, Memory
+from h2log.app.files.negotiation import IDENTITY, choose_media, codings_of, is_https, wish
+from h2log.app.files.options import StaticOptions, choices
+from h2log.app.files.partial import Whole, narrowed
+from h2log.app.files.paths import segments
+from h2log.app.files.reload import CHANGES
+from h2log.app.files.representation import Representations, narrowed_wish
+from h2log.app.files.rules import Security
+from h2log.app.files.threads import FILE_THREADS, Flights, in_thread
 from h2log.app.request import Request
-from h2log.app.response import FileContent, Response
-from h2log.clock import http_date, wall
-from h2log.errors import HTTPError
+from h2log.app.response import Response
+from h2log.errors import HTTPError, UsageError
 
-__all__ = ["SMALL", "StaticFolder"]
+__all__ = ["CHECK_INTERVAL", "FILE_THREADS", "SMALL", "StaticFolder", "StaticOptions"]
 
-SMALL: Final = 256 * 1024
-"""Bytes of the largest file that is kept in memory (nginx's and Caddy's caches keep none; h2o's
-first write is 64 KiB; a page's images and fonts are below this)."""
 CHECK_INTERVAL: Final = 1.0
 """Seconds for which a kept file is believed (nginx's open_file_cache_valid: 60)."""
-_ENTRY_OVERHEAD: Final = 2048
-"""Bytes that an entry takes besides its content, so that many tiny files are bounded too."""
 
-_USUAL_PATH: Final = 512
-"""Characters of a URL path that `_ENTRY_OVERHEAD` covers."""
-
-FILE_THREADS: Final = ThreadPoolExecutor(4, "h2log-files")
-"""Read files; threads of our own, so that an application that keeps asyncio's busy cannot keep
-files from being served."""
-_OUR_TROUBLE: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO))
-
-_TYPES: Final = MimeTypes(filenames=())
-for _suffix, _type in {
-    ".avif": "image/avif",
-    ".ico": "image/x-icon",
-    ".js": "text/javascript",
-    ".json": "application/json",
-    ".jsonl": "application/jsonl",
-    ".md": "text/markdown",
-    ".mjs": "text/javascript",
-    ".toml": "application/toml",
-    ".wasm": "application/wasm",
-    ".webmanifest": "application/manifest+json",
-    ".webp": "image/webp",
-    ".woff": "font/woff",
-    ".woff2": "font/woff2",
-    ".yaml": "application/yaml",
-    ".yml": "application/yaml",
-}.items():
-    _TYPES.add_type(_type, _suffix)
-_TEXT_TYPES: Final = frozenset(
-    ("application/json", "application/manifest+json", "application/xml", "image/svg+xml")
-)
-
-
-def media_type(path: str) -> str:
-    """Return the media type of a file by its name, with `charset=utf-8` where it is text."""
-    found, encoding = _TYPES.guess_type(path)
-    if encoding is not None:  # a.tar.gz is served as it is, not as a decoded tar
-        return "application/gzip" if encoding == "gzip" else "application/octet-stream"
-    if found is None:
-        return "application/octet-stream"
-    if found.startswith("text/") or found in _TEXT_TYPES:
-        return f"{found}; charset=utf-8"
-    return found
-
-
-def _segments(path: str) -> list[str] | None:
-    """Return the file names that a raw URL path means, None when it may mean none.
-
-    The last is empty when the path ends with a slash.
-    """
-    names = []
-    for part in path.split("/"):
-        name = unquote_to_bytes(part.encode("latin-1", "replace"))
-        if name[:1] == b"." or b"/" in name or b"\\" in name or b"\0" in name:
-            return None
-        names.append(os.fsdecode(name))
-    if "" in names[:-1]:
-        return None
-    return names
-
-
-class _Version:
-    """What identifies a file's content on the disk, and the fields that follow from it."""
-
-    __slots__ = ("etag", "identity", "modified", "size")
-
-    def __init__(self, found: os.stat_result) -> None:
-        self.identity = (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
-        self.size = found.st_size
-        self.modified = int(found.st_mtime)
-        self.etag = f'"{found.st_mtime_ns:x}-{found.st_size:x}"'
-
-    def same(self, found: os.stat_result) -> bool:
-        return self.identity == (
-            found.st_dev,
-            found.st_ino,
-            found.st_mtime_ns,
-            found.st_size,
-        )
-
-
-class _Kept:
-    """A small file in memory."""
-
-    __slots__ = ("checked", "cost", "file", "response", "version")
-
-    def __init__(
-        self, path: str, file: str, version: _Version, response: Response, now: float
-    ) -> None:
-        self.file = file
-        self.version = version
-        self.response = response
-        self.checked = now
-        self.cost = version.size + _ENTRY_OVERHEAD + max(0, len(path) - _USUAL_PATH)
-
-
-class _Found:
-    """What a URL path means on the disk: a small file's content, or a large one, open."""
-
-    __slots__ = ("_descriptor", "content", "file", "version")
-
-    def __init__(
-        self, file: str, version: _Version, content: bytes | None, descriptor: int = -1
-    ) -> None:
-        self.file = file
-        self.version = version
-        self.content = content
-        self._descriptor = descriptor
-
-    def adopt(self) -> FileIO:
-        """Return the open file; whoever has it closes it."""
-        file = FileIO(self._descriptor, "rb")
-        self._descriptor = -1
-        return file
-
-    def __del__(self) -> None:
-        # Found in a thread for a request that was cancelled meanwhile: nobody else will close it.
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
+_PAGES_IN_NEED: Final = ("500.html", "502.html", "503.html", "504.html", "50x.html")
+"""Pages that are read when the server starts: when they are needed, perhaps nothing can be read."""
+# What a page that stands for an error does not have: it is not the file that was asked for.
+_OF_THE_FILE: Final = frozenset(("accept-ranges", "cache-control", "etag", "last-modified", "link"))
+_NAVIGATIONS: Final = frozenset(("document", "embed", "fencedframe", "frame", "iframe", "object"))
 
 
 class StaticFolder:
     """Answers GET and HEAD with the files of `root`; a folder's file is its `index.html`.
 
     `prefix` is the part of the URL path that stands for the folder; `cache_bytes` bounds the
-    memory for small files. Raises FileNotFoundError or NotADirectoryError for a wrong root.
+    memory for small files; the options are those of `StaticOptions`. Raises FileNotFoundError or
+    NotADirectoryError for a wrong root, UsageError for a wrong option.
     """
 
-    def __init__(self, root: str | os.PathLike[str], prefix: str, cache_bytes: int) -> None:
-        self.root = os.path.realpath(root, strict=True)
-        if not os.path.isdir(self.root):
-            raise NotADirectoryError(f"{root} is not a folder")
-        self._inside = os.path.join(self.root, "")
-        self._prefix = prefix
-        self._cache_bytes = cache_bytes
-        self._kept: OrderedDict[str, _Kept] = OrderedDict()
-        self._kept_bytes = 0
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        prefix: str,
+        cache_bytes: int,
+        **options: Unpack[StaticOptions],
+    ) -> None:
+        self._choices = chosen = choices(options)
+        if chosen.spa and not all(segments(chosen.spa) or [""]):
+            raise UsageError(f"the static folder's option spa: {chosen.spa!r} is no file inside it")
+        self._root = Root(root)
+        self.root = self._root.path
+        self.prefix = prefix
+        self._security = Security(chosen.security)
+        self._addresses: dict[str, Address] = {}
+        self.memory = Memory[Entry](cache_bytes, self._forget)
+        self._flights = Flights()
+        self._lookup = Lookup(self._root, prefix, chosen, self.memory.entries.get)
+        self._representations = Representations(
+            self._lookup, self.memory, self._flights, chosen, self._security
+        )
+        self._codings = makeable() if chosen.compress else ()
+        self._interval = -1.0 if chosen.watch else CHECK_INTERVAL
+        self._in_need: dict[str, Entry] = {}
+        if chosen.pages:
+            for name in _PAGES_IN_NEED:
+                found = self._lookup.file(name)
+                if found is not None and found.entry.content is not None:
+                    self._in_need[name] = found.entry
+        self.changes: Callable[[], Response] | None = None
+        """Set by who watches the disk (`server/watch.py`): answers a page that wants to be told."""
+
+    @property
+    def watched(self) -> bool:
+        """Whether open pages are to load anew when a file changes."""
+        return self._choices.watch
 
     # From memory
 
-    def kept(self, path: str, now: float) -> Response | None:
+    def kept(self, path: str, now: float, wished: str = IDENTITY) -> Response | None:
         """Return the whole response for a plain GET or HEAD of a raw URL path, if it is in memory.
 
-        `now` is the monotonic time; once a second the file on the disk is looked at.
+        `now` is the monotonic time; once a second the file on the disk is looked at. `wished` is
+        the request's wish (see `files.negotiation`).
         """
-        entry = self._kept.get(path)
-        if entry is None:
+        address = self._addresses.get(path)
+        if address is None or (now > address.until and not self._still(path, address, now)):
             return None
-        if now - entry.checked > CHECK_INTERVAL:
-            try:
-                fresh = entry.version.same(os.stat(entry.file))
-            except OSError:
-                fresh = False
-            if not fresh:
-                self._drop(path)
-                return None
-            entry.checked = now
-            self._kept.move_to_end(path)
-        return entry.response
+        return address.shown.get(wished)
 
-    def _drop(self, path: str) -> None:
-        entry = self._kept.pop(path, None)
-        if entry is not None:
-            self._kept_bytes -= entry.cost
+    def _still(self, path: str, address: Address, now: float) -> bool:
+        """Look at the disk: believe an address for another while, or forget it."""
+        entry = address.entry
+        if entry.still(address.file):
+            address.until = now + self._interval
+            self.memory.used(entry)
+            return True
+        self._addresses.pop(path, None)
+        entry.addresses.pop(path, None)
+        if not entry.addresses:
+            self.memory.drop(entry)
+        return False
 
-    def _keep(self, path: str, entry: _Kept) -> None:
-        self._drop(path)
-        if entry.cost > self._cache_bytes:
+    def _forget(self, entry: Entry) -> None:
+        for path in entry.addresses:
+            self._addresses.pop(path, None)
+        entry.addresses.clear()
+
+    def _known(self, path: str, now: float) -> Entry | None:
+        address = self._addresses.get(path)
+        if address is None or (now > address.until and not self._still(path, address, now)):
+            return None
+        return address.entry
+
+    def _remember(self, found: Found, path: str, now: float) -> None:
+        """Keep what was found in memory, if it is worth it, and where."""
+        entry = found.entry
+        known = self.memory.entries.get(entry.key)
+        if known is entry:
+            self.memory.used(entry)
+        elif known is not None and known.current(entry.version, entry.beside):
+            found.entry = entry = known  # two spellings were looked up at once
+        else:
+            self.memory.put(entry)
+        if entry.part == OUT:
             return
-        self._kept[path] = entry
-        self._kept_bytes += entry.cost
-        while self._kept_bytes > self._cache_bytes:
-            self._drop(next(iter(self._kept)))
+        surplus = entry.surplus_address(path)
+        if surplus == path:
+            return
+        if surplus is not None:
+            self._addresses.pop(surplus, None)
+            entry.addresses.pop(surplus)
+        # The short way knows neither Accept nor hints.
+        shown = _NOTHING if entry.vary or entry.links else entry.shown
+        address = Address(entry, found.file, now + self._interval, shown)
+        entry.addresses[path] = self._addresses[path] = address
+        self.memory.grown(entry, entry.weigh())
 
     # Answering
 
     def answer(self, request: Request, now: float) -> Response | Awaitable[Response]:
         """Answer a request for something below the prefix; awaits only for what is not in memory.
 
-        Raises HTTPError 404 and 405.
+        Raises HTTPError 404, 405, 412, 416 and 503.
         """
         if request.method not in ("GET", "HEAD"):
             raise HTTPError(405, headers=(("allow", "GET, HEAD, OPTIONS"),))
         path = request.raw_path
-        response = self.kept(path, now)
-        if response is None:
+        if self.changes is not None and path == self.prefix + CHANGES:
+            return self.changes()
+        page = self._choices.markdown and _wants_page(request)
+        wished = wish(request.scheme, request.fields)
+        if request.method == "GET" and "range" in request.headers:
+            wished = narrowed_wish(wished, request.headers)
+        entry = self._known(f"\0{path}", now) if page else None
+        if entry is None:
+            entry = self._known(path, now)
+            if page and entry is not None and entry.vary:  # what others get, who want no page
+                entry = None
+        whole = None if entry is None else self._representations.ready(entry, wished)
+        if entry is None or whole is None:
             request.cache = "miss"
-            return self._load(request, path, now)
+            return self._load(request, path, page, wished, now)
         request.cache = "hit"
-        entry = self._kept[path]
-        body = response.body
-        assert isinstance(body, bytes)
-        special = self._special(request, entry.version, response)
-        if special is None:
-            return response
-        if isinstance(special, Response):
-            return special
-        first, last = special
-        return self._partial(response, entry.version, first, last, body[first : last + 1])
+        _hint(request, entry)
+        return narrowed(request, whole)
 
-    async def _load(self, request: Request, path: str, now: float) -> Response:
-        found = await _find_in_thread(self, path, executor=FILE_THREADS)
-        if isinstance(found, str):
-            _, mark, query = request.target.partition("?")
-            return Response.redirect(found + mark + query, 308)
-        if found is None:
-            return await self._not_found(now)
-        headers = self._headers(found.file, found.version)
-        if found.content is not None:
-            response = Response(found.content, 200, headers)
-            self._keep(path, _Kept(path, found.file, found.version, response, now))
-            special = self._special(request, found.version, response)
-            if special is None:
-                return response
-            if isinstance(special, Response):
-                return special
-            first, last = special
-            piece = found.content[first : last + 1]
-            return self._partial(response, found.version, first, last, piece)
-        file = found.adopt()
-        whole = Response(FileContent(file, 0, found.version.size), 200, headers)
-        try:
-            special = self._special(request, found.version, whole)
-        except HTTPError:
-            file.close()
-            raise
-        if special is None:
-            return whole
-        if isinstance(special, Response):
-            file.close()
-            return special
-        first, last = special
-        content = FileContent(file, first, last - first + 1)
-        return self._partial(whole, found.version, first, last, content)
-
-    def _headers(self, file: str, version: _Version) -> list[tuple[str, str]]:
-        return [
-            ("content-type", media_type(file)),
-            # Never in the future (RFC 9110 section 8.8.2.1), whatever the file system says.
-            ("last-modified", http_date(min(version.modified, int(wall())))),
-            ("etag", version.etag),
-            ("accept-ranges", "bytes"),
-            ("x-content-type-options", "nosniff"),
-        ]
-
-    def _special(
-        self, request: Request, version: _Version, whole: Response
-    ) -> Response | tuple[int, int] | None:
-        """Return what conditions make of the whole response: another, a range, or None."""
-        headers = request.headers
-        status = precondition(headers, version.etag, version.modified)
-        if status is not None:
-            tags = "if-match" in headers or "if-none-match" in headers
-            request.condition = "etag" if tags else "date"
-        if status == 304:  # RFC 9110 section 15.4.5: what a 200 would have said of the content
-            kept = [pair for pair in whole.headers if pair[0] != "content-type"]
-            return Response(b"", 304, kept)
-        if status is not None:
-            raise HTTPError(status)
-        if request.method != "GET":  # a Range is defined for GET alone (section 14.2)
-            return None
-        wanted = select_range(headers, version.etag, version.modified, version.size)
-        if wanted is not None:
-            request.condition = "range"
-        if wanted == UNSATISFIABLE:
-            raise HTTPError(416, headers=(("content-range", f"bytes */{version.size}"),))
-        return wanted
-
-    def _partial(
-        self,
-        whole: Response,
-        version: _Version,
-        first: int,
-        last: int,
-        content: bytes | FileContent,
+    async def _load(
+        self, request: Request, path: str, page: bool, wished: str, now: float
     ) -> Response:
-        span = ("content-range", f"bytes {first}-{last}/{version.size}")
-        return Response(content, 206, [*whole.headers, span])
-
-    async def _not_found(self, now: float) -> Response:
-        """Return the folder's own 404 page, if it has one."""
-        path = self._prefix + "404.html"
-        page = self.kept(path, now)
-        if page is None:
-            found = await _find_in_thread(self, path, executor=FILE_THREADS)
-            if not isinstance(found, _Found) or found.content is None:
-                raise HTTPError(404)
-            page = Response(found.content, 200, self._headers(found.file, found.version))
-            self._keep(path, _Kept(path, found.file, found.version, page, now))
-        return Response(page.body, 404, [("content-type", "text/html; charset=utf-8")])
-
-    # On the disk: these block, and run in a thread
-
-    def _find(self, path: str) -> _Found | str | None:
-        """Find what a raw URL path means; a text is where a folder without its slash leads."""
-        names = _segments(path[len(self._prefix) :])
-        if names is None:
-            return None
-        folder = not names[-1]
-        file = os.path.join(self.root, *names[:-1], names[-1] or "index.html")
+        below = path[len(self.prefix) :]
         try:
-            resolved = os.path.realpath(file, strict=True)
-            if not resolved.startswith(self._inside):
-                # The root itself, asked for without its slash, is inside too.
-                return self._slash(path) if resolved == self.root and not folder else None
-            # What was resolved is opened, and nothing that took its place: neither a link, nor a
-            # pipe that would wait for its other end.
-            descriptor = os.open(resolved, os.O_RDONLY | _OPEN_FLAGS)
-        except ValueError:
+            found = await self._find((below, page), lambda: self._lookup.find(below, page))
+            if isinstance(found, Found):
+                self._remember(found, f"\0{path}" if page and found.entry.vary else path, now)
+                _hint(request, found.entry)
+                whole, opened = await self._representations.choose(found, wished)
+                return narrowed(request, whole, opened)
+            if isinstance(found, Redirect):
+                return self._redirect(request, found)
+            if isinstance(found, Listed):
+                return await self._list(request, found, wished)
+            # What no file can be called is no page of an application either.
+            spa = self._choices.spa and segments(below) is not None
+            if spa and _is_navigation(request):
+                fallback = await self._file(self._choices.spa, wished, now)
+                if fallback is not None:
+                    return _varying(narrowed(request, fallback))
+            raise HTTPError(404)
+        except HTTPError as error:
+            if error.status != 404 and error.status < 500:
+                raise
+            response = await self.error_page(request, error.status, now)
+            if response is None:
+                raise
+            return _varying(response) if self._choices.spa else response
+
+    async def _find(
+        self, key: Hashable, work: Callable[[], Found | Redirect | Listed | None]
+    ) -> Found | Redirect | Listed | None:
+        """Look for something on the disk, once for all that ask for it now."""
+        found = await self._flights.run(key, work)
+        if isinstance(found, Found):
+            # A large file that another request took is opened again.
+            return found.own() or await in_thread(work)
+        return found
+
+    async def _file(self, name: str, wished: str, now: float) -> Whole | None:
+        """Return a small file of the folder by its name, None when there is none."""
+        where = f"\0{name}"
+        entry = self._known(where, now)
+        whole = None if entry is None else self._representations.ready(entry, wished)
+        if whole is None:
+            found = await self._find(("file", name), lambda: self._lookup.file(name))
+            if isinstance(found, Found) and found.entry.content is not None:
+                self._remember(found, where, now)
+                whole, _ = await self._representations.choose(found, wished)
+        return whole
+
+    async def error_page(self, request: Request, status: int, now: float) -> Response | None:
+        """Return the folder's own page for an error, None when it has none.
+
+        That is `404.html` for a 404, and so on, else `40x.html` or `50x.html`. A page for a 5xx
+        that cannot be read now is sent as it was when the server started.
+        """
+        if not self._choices.pages:
             return None
-        except OSError as error:
-            if error.errno in _OUR_TROUBLE:
-                raise HTTPError(503) from None
-            return None
-        try:
-            found = os.fstat(descriptor)
-            if stat.S_ISDIR(found.st_mode) and not folder:
-                return self._slash(path)
-            if not stat.S_ISREG(found.st_mode):
-                return None
-            version = _Version(found)
-            if version.size > SMALL:
-                large = _Found(file, version, None, descriptor)
-                descriptor = -1
-                return large
-            return _Found(file, *_read_version(descriptor, version))
-        except OSError:
-            return None
-        finally:
-            if descriptor >= 0:
-                os.close(descriptor)
+        wished = wish(request.scheme, request.fields)
+        for name in (f"{status}.html", f"{status // 10}x.html"):
+            try:
+                whole = await self._file(name, wished, now)
+            except HTTPError:
+                whole = self._representations.plain(self._in_need.get(name), wished)
+            if whole is not None:
+                fields = [pair for pair in whole.headers if pair[0] not in _OF_THE_FILE]
+                return Response(whole.body, status, [*fields, ("cache-control", "no-cache")])
+        return None
 
-    def _slash(self, path: str) -> str:
-        # Rebuilt from what it means, so that it cannot begin with two slashes: another host.
-        names = path.encode("latin-1", "replace").strip(b"/").split(b"/")
-        parts = [quote(unquote_to_bytes(name), safe="") for name in names if name]
-        return "/" + "".join(f"{part}/" for part in parts)
+    def _redirect(self, request: Request, found: Redirect) -> Response:
+        _, mark, query = request.target.partition("?")
+        location = f"{self.prefix}{found.path}{mark}{query}"
+        response = Response.redirect(location, 308)
+        if self._choices.security:
+            response.headers += self._security.fields(request.scheme == "https")
+        return response
 
+    async def _list(self, request: Request, listed: Listed, wished: str) -> Response:
+        """Return what is in a folder: made anew each time, for it depends on all that is there."""
+        order = listing.order_of(request.query.get("sort"), request.query.get("order"))
+        media, _ = choose_media(request.headers.joined("accept"), ("text/html", "application/json"))
+        json = media == "application/json"
+        prefix = self.prefix
+        coding = next((c for c in codings_of(wished) if c in self._codings), IDENTITY)
 
-_OPEN_FLAGS: Final = (
-    getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_NONBLOCK", 0)
-    | getattr(os, "O_BINARY", 0)
-)
+        def make() -> tuple[bytes, str]:
+            try:
+                items, more = listing.scan(self._root, listed.folder, order)
+            except OSError as error:
+                tell_trouble(error)
+                raise HTTPError(404) from None
+            if json:
+                content = listing.as_json(items)
+            else:
+                content = listing.as_page(prefix, listed.names, items, more, order)
+            smaller = None
+            if coding != IDENTITY and len(content) >= LEAST:
+                smaller = compress(content, coding, quick=True)
+            return (content, "") if smaller is None else (smaller, coding)
 
-
-def _read_version(descriptor: int, version: _Version) -> tuple[_Version, bytes]:
-    """Read a small file, and what identifies just that content, also while it is being written."""
-    content = b""
-    for _ in range(3):
-        content = _read_all(descriptor, min(version.size, SMALL))
-        found = os.fstat(descriptor)
-        if version.same(found) and len(content) == version.size:
-            return version, content
-        version = _Version(found)
-    version.size = len(content)
-    version.etag = f'"{time.time_ns():x}-{len(content):x}"'
-    version.identity = (-1, -1, -1, -1)  # never the same again: the next look reads it anew
-    return version, content
-
-
-def _read_all(descriptor: int, size: int) -> bytes:
-    """Read `size` bytes from the start of a file, less where it ends before."""
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    pieces = []
-    left = size
-    while left > 0 and (piece := os.read(descriptor, left)):
-        pieces.append(piece)
-        left -= len(piece)
-    return b"".join(pieces)
+        content, applied = await in_thread(make)
+        fields = dict(self._security.fields(is_https(wished)))
+        fields["content-security-policy"] = listing.POLICY
+        etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+        headers = [
+            ("content-type", "application/json" if json else "text/html; charset=utf-8"),
+            *([("content-encoding", applied)] if applied else []),
+            ("etag", etag),
+            ("cache-control", "no-cache"),
+            ("vary", "accept, accept-encoding"),
+            *fields.items(),
+        ]
+        whole = Whole(content, headers, etag=etag, modified=None, size=len(content))
+        return narrowed(request, whole)
 
 
-_find_in_thread = aiofiles.os.wrap(StaticFolder._find)
+_NOTHING: Final[dict[str, Whole]] = {}
+
+
+def _wants_page(request: Request) -> bool:
+    """Say whether a client wants Markdown as a page: browsers name text/html."""
+    media, named = choose_media(
+        request.headers.joined("accept"), ("text/html", "text/markdown", "text/plain")
+    )
+    return named and media == "text/html"
+
+
+def _is_navigation(request: Request) -> bool:
+    """Say whether a browser goes to a page, and does not fetch something for one.
+
+    By Sec-Fetch-Dest where it is said; else by an Accept that names text/html; else, of clients
+    that take anything, by a last name without a dot.
+    """
+    target = request.headers.get("sec-fetch-dest")
+    if target is not None:
+        return target.strip().lower() in _NAVIGATIONS
+    media, named = choose_media(request.headers.joined("accept"), ("text/html",))
+    if named:
+        return True
+    return media is not None and "." not in request.raw_path.rpartition("/")[2]
+
+
+def _hint(request: Request, entry: Entry) -> None:
+    """Tell a page's style sheets before the page, to a client that may not have them yet.
+
+    To clients that are known to take a 103 (RFC 8297 section 3): those that speak HTTP/2, whose
+    requests have no Host, and browsers that go to a page.
+    """
+    if not entry.links or request.method != "GET" or "if-none-match" in request.headers:
+        return
+    if "host" not in request.headers or request.headers.get("sec-fetch-mode") == "navigate":
+        request.early_hints(*entry.links)
+
+
+def _varying(response: Response) -> Response:
+    """Return a response that depends on whether a browser goes to a page."""
+    varies = "accept, sec-fetch-dest"
+    headers = []
+    for name, value in response.headers:
+        if name == "vary":
+            varies = f"{value}, {varies}"
+        else:
+            headers.append((name, value))
+    return Response(response.body, response.status, [*headers, ("vary", varies)])

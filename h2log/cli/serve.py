@@ -38,6 +38,14 @@ STREAMS: Final = {STDOUT: "standard output", STDERR: "standard error"}
 _DEFAULTS = Settings()
 _SERVER, _TLS, _LOG = _DEFAULTS.server, _DEFAULTS.tls, _DEFAULTS.log
 
+_STATIC: Final = {
+    "watch": "Load open pages anew when a file changes.",
+    "security": "Send the header fields that tell a browser to be strict.",
+    "markdown": "Render *.md as pages.",
+    "listing": "List folders that have no index.html.",
+}
+"""Options of `serve` that switch something of `[static]` on."""
+
 # The key that each option sets. An option that is not given sets nothing: its default, which help
 # shows, is the tree's.
 _KEYS: Final = {
@@ -49,6 +57,8 @@ _KEYS: Final = {
     "log_level": ("log", "app", "level"),
     "drain_timeout": ("server", "drain_timeout"),
     "access_format": ("log", "access", "format"),
+    "spa": ("static", "spa"),
+    **{name: ("static", name) for name in _STATIC},
 }
 
 
@@ -116,6 +126,17 @@ def server_options(command: _Command) -> _Command:
     return command
 
 
+def static_options(command: _Command) -> _Command:
+    """Give a command the options of a folder, each a key of `[static]`."""
+    for name, text in _STATIC.items():
+        command = click.option(f"--{name.replace('_', '-')}", name, is_flag=True, help=text)(
+            command
+        )
+    return click.option(
+        "--spa", metavar="FILE", default="", help="Answer pages that are not there with FILE."
+    )(command)
+
+
 def _known_budget(name: str) -> None:
     if name not in BUDGETS:
         raise ValueError(f"unknown budget; there are {', '.join(sorted(BUDGETS))}")
@@ -175,6 +196,7 @@ def load_settings(file: str | None, options: Mapping[str, Any]) -> Loaded:
 
 @click.command(short_help="Serve the files of a folder.")
 @click.argument("root", required=False, type=click.Path())
+@static_options
 @server_options
 def serve(root: str | None, file: str | None, **options: Any) -> None:
     """Serve the files of the folder ROOT; without it, the sample articles."""
@@ -182,7 +204,7 @@ def serve(root: str | None, file: str | None, **options: Any) -> None:
     app = App()
     try:
         folder = root if root is not None else SAMPLE_SITE
-        app.static(folder, cache_bytes=settings.limits.static_cache)
+        app.static(folder, cache_bytes=settings.limits.static_cache, **settings.static.options())
     except FileNotFoundError:
         raise UsageError(f"no folder {root}; name an existing one") from None
     except NotADirectoryError:

@@ -211,8 +211,8 @@ def element_of(kind: Any) -> type[msgspec.Struct] | None:
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is tuple:
         return arguments[0]  # type: ignore[no-any-return]  # the tree has no other tuples
-    if origin is dict:
-        return arguments[1]  # type: ignore[no-any-return]  # nor other dicts
+    if origin is dict and isinstance(arguments[1], type):
+        return arguments[1] if issubclass(arguments[1], msgspec.Struct) else None
     return None
 
 

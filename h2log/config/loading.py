@@ -165,7 +165,10 @@ def _leaves(table: msgspec.Struct, prefix: str) -> Iterator[tuple[str, Any, str]
                 yield from _leaves(item, f"{key}[{n}].")
         elif isinstance(value, dict) and value:
             for name, item in value.items():
-                yield from _leaves(item, f"{key}.{name}.")
+                if isinstance(item, msgspec.Struct):
+                    yield from _leaves(item, f"{key}.{name}.")
+                else:
+                    yield f"{key}.{name}", item, ""
         else:
             plain = list(value) if isinstance(value, tuple) else value
             yield key, plain, extra_of(field.type).get("unit", "")

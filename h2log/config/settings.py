@@ -26,6 +26,7 @@ __all__ = [
     "ServerSettings",
     "SessionOutput",
     "Settings",
+    "StaticSettings",
     "TlsSettings",
     "is_file_path",
 ]
@@ -70,6 +71,9 @@ Names = Annotated[
     # With a letter or a digit: nothing else of a name is compared.
     tuple[Annotated[str, msgspec.Meta(pattern=r"[^\W_]")], ...],
     msgspec.Meta(extra={"expected": "a list of names with a letter or a digit each"}),
+]
+CleanUrls = Annotated[
+    bool | Literal["redirect"], msgspec.Meta(extra={"expected": 'true, false or "redirect"'})
 ]
 FileMode = Annotated[
     str,
@@ -166,6 +170,37 @@ class Limits(_Section, frozen=True):
     """What a connection may spend on frames that cost us more than it; see `http2/budget.py`."""
     static_cache: Bytes = 64 * 1024 * 1024
     """Memory for the content of small static files."""
+
+
+class StaticSettings(_Section, frozen=True):
+    """`[static]`: how `h2log serve` serves its folder; the options of `App.static`."""
+
+    precompressed: bool = True
+    """Serve `name.br`, `name.zst` and `name.gz` beside `name`, unless they are older than it."""
+    compress: bool = True
+    """Compress text when it is asked for: gzip, and br and zstd where they are installed."""
+    clean_urls: CleanUrls = True
+    """`/guide` is `guide.html`; with `redirect`, `/guide.html` leads there."""
+    pages: bool = True
+    """Send the folder's own `404.html` and `50x.html` with errors."""
+    spa: str = ""
+    """A file that answers what is not there when a browser goes to a page."""
+    listing: bool = False
+    """Answer a folder without `index.html` with what is in it."""
+    markdown: bool = False
+    """Render `*.md` as pages."""
+    early_hints: bool = False
+    """Tell a client a page's style sheets before the page (103)."""
+    security: bool = False
+    """Send the header fields that tell a browser to be strict."""
+    watch: bool = False
+    """Have open pages load anew when a file changes; for authors."""
+    cache_control: dict[str, str] = {}
+    """Values of Cache-Control by pattern, before the usual rules."""
+
+    def options(self) -> dict[str, Any]:
+        """Return them as `App.static` takes them."""
+        return msgspec.structs.asdict(self)
 
 
 class Rotation(_Section, frozen=True):
@@ -304,5 +339,6 @@ class Settings(_Section, frozen=True):
 
     server: ServerSettings = ServerSettings()
     tls: TlsSettings = TlsSettings()
+    static: StaticSettings = StaticSettings()
     limits: Limits = Limits()
     log: LogSettings = LogSettings()

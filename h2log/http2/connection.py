@@ -269,6 +269,18 @@ class Connection(Reading):
             self._go()
         self.settle()
 
+    def excuse(self, seconds: float) -> None:
+        """Take `seconds` out of the peer's time: nothing that it has sent was read meanwhile."""
+        self._opened_at += seconds
+        self._active += seconds
+        self._measured += seconds
+        self._tail_since += seconds
+        self._block_since += seconds
+        self._last_sent += seconds
+        for stream in self.streams.values():
+            stream.progress += seconds
+            stream.measured += seconds
+
     def _stalled(self, stream: Stream, now: float) -> bool:
         """Say whether the peer lets a stream wait that has something to send.
 

@@ -49,9 +49,11 @@ class Prepared:
         self.size = len(content)
         if len(block) + tail_size > DEFAULT_FRAME_SIZE:
             self.size = frames.MAX_WINDOW + 1  # no single frame holds its head: never sent as it is
-        chunks = []
+        chunks: list[tuple[bytes, bytes | memoryview]] = []
+        # What fits in a frame is itself; more is not copied, it is kept in memory for long.
+        source = content if len(content) <= DEFAULT_FRAME_SIZE else memoryview(content)
         for pos in range(0, len(content), DEFAULT_FRAME_SIZE):
-            chunk = content[pos : pos + DEFAULT_FRAME_SIZE]
+            chunk = source[pos : pos + DEFAULT_FRAME_SIZE]
             last = pos + DEFAULT_FRAME_SIZE >= len(content)
             chunks.append((frames.start(frames.DATA, END_STREAM if last else 0, len(chunk)), chunk))
         self.chunks = tuple(chunks)

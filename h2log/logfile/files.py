@@ -309,6 +309,7 @@ class LogFile:
                     os.fsync(self._fd)
             self._take(descriptor)
             self._carry = carry + self._carry
+            self._rotate_after = 0.0
             self.reopened += 1
         self._recovered()
 
@@ -339,6 +340,8 @@ class LogFile:
             period = rotation.period(self._begun)
             self._take(self._place.succeed(period, empty=not mine.st_size))
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and self._left():
+                return
             self._rotate_after = monotonic() + self._retry
             self._retry = min(self._retry * 2, _LAST_RETRY)
             self._failed("rotate", error)
@@ -348,6 +351,16 @@ class LogFile:
         self.rotations += 1
         self._recovered()
         self._tidy()
+
+    def _left(self) -> bool:
+        """Begin a new file if somebody moved this one away just now: that was its end."""
+        try:
+            if is_file(self._place.live, os.fstat(self._fd)):
+                return False
+            self._reopen()
+        except OSError:
+            return False
+        return True
 
     def _tidy(self) -> None:
         if self._place.archive is not None and self._rotation is not None:

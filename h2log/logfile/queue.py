@@ -16,6 +16,9 @@ __all__ = ["Queue"]
 _CHUNK: Final = 256 * 1024
 """Bytes handed on at a time: a thread hop (~50 µs) is little against writing them."""
 
+_MOST_GAPS: Final = 1000
+"""Blocks and gaps in the queue from which on a gap with another reason is no gap of its own."""
+
 
 class Queue:
     """Blocks of whole lines, and gaps. What is being written is `data`, from `offset` on."""
@@ -42,11 +45,24 @@ class Queue:
         self._blocks.append(block)
         self.size += len(block)
 
-    def miss(self, lines: int, first: int, last: int, now: float, reason: str) -> None:
-        """Add lines that are missing."""
+    def miss(
+        self,
+        lines: int,
+        first: int,
+        last: int,
+        now: float,
+        reason: str,
+        kind: str = "dropped",
+        worker: int = 0,
+    ) -> None:
+        """Add lines that are missing; `kind` and `worker` are a gap's."""
         gap = self._last
-        if gap is None:
-            self._last = Gap(lines, first, last, now, reason)
+        # What explains the first of them need not explain the others, as long as it has few words.
+        told = reason if len(self._blocks) < _MOST_GAPS or gap is None else gap.reason
+        if gap is None or (gap.kind, gap.worker, gap.reason) != (kind, worker, told):
+            if gap is not None:
+                self._blocks.append(gap)
+            self._last = Gap(lines, first, last, now, reason, kind, worker)
         else:
             gap.lines += lines
             gap.last = last

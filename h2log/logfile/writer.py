@@ -40,6 +40,12 @@ _BATCH: Final = 64
 """Records that are formatted at a time: some 60 microseconds of work."""
 _BLOCK: Final = 64 * 1024
 """Bytes that are written without waiting for more (nginx's customary `buffer=64k`)."""
+_UNDER_WAY: Final = 64 * 1024 * 1024
+"""Bytes of lines beyond twice the bound that a log which holds requests up still takes, for what
+its connections have sent already: a read of 64 KiB can be thousands of requests."""
+_CALM: Final = 5.0
+"""Seconds without a lost line after which the trouble is over: a log that is at its bound loses
+some and takes some by turns."""
 LAST_WORDS: Final = 5.0
 """Seconds that the last lines may take at the end."""
 _FIRST_RETRY: Final = 0.1
@@ -93,8 +99,8 @@ class LogWriter:
         self._interval = flush_interval
         self._max_buffer = max_buffer
         self._blocking = overload == "block"
-        # Requests that are under way finish while no more are read: their lines still come.
-        self._limit = max_buffer * 2 if self._blocking else max_buffer
+        # What was read before anybody waited is still answered, and requests under way finish.
+        self._limit = max_buffer * 2 + _UNDER_WAY if self._blocking else max_buffer
         self._sync_every = None if isinstance(fsync, str) else fsync / 1000
         self._what = what
         self._remedy = remedy
@@ -120,6 +126,8 @@ class LogWriter:
         self._reopen = False
         self._unsynced: float | None = None  # since when
         self._failing = ""
+        self._dropping = False
+        self._dropped_at = 0.0
         self._failures = 0
         self._bytes = 0
         self._flushes = 0
@@ -226,6 +234,10 @@ class LogWriter:
 
     def _drop(self, lines: int, records: list[Any], reason: str) -> None:
         self.dropped += lines
+        self._dropped_at = monotonic()
+        if not self._dropping and not self._closed:
+            self._dropping = True
+            _logger.warning("%s: lines are dropped from now on, and counted: %s", self.path, reason)
         first, last = (getattr(record, "sequence", 0) for record in (records[0], records[-1]))
         self._queue.miss(lines, first, last, wall(), reason)
 
@@ -249,6 +261,11 @@ class LogWriter:
                 if self._failing:
                     self._failing = ""
                     _logger.warning("writing to %s again", self.path)
+                if self._dropping and monotonic() - self._dropped_at > _CALM:
+                    self._dropping = False
+                    _logger.warning(
+                        "%s: no line is dropped any more, %d were in all", self.path, self.dropped
+                    )
                 retry = _FIRST_RETRY
                 if self._closing and not (self._records or self._queue):
                     return
@@ -272,7 +289,7 @@ class LogWriter:
         queue = self._queue
         while queue.offset < len(queue.data) or queue.next():
             if queue.note is not None and not queue.data:
-                queue.data = note_line(self._format, "dropped", queue.note.fields)
+                queue.data = note_line(self._format, queue.note.kind, queue.note.fields)
             before = queue.offset
             try:
                 await self._in_thread(self._write_chunk)

@@ -11,8 +11,9 @@ from h2log.errors import HTTPError
 
 __all__ = ["ContentBuffer"]
 
-
 _MERGED: Final = 16 * 1024
+_SOON: Final = 0.05
+"""Seconds after which a client's time is looked at again at the earliest."""
 
 
 class ContentBuffer:
@@ -22,11 +23,13 @@ class ContentBuffer:
     `min_rate` is the fewest bytes a second, over the time that a handler waited, once that is more
     than `timeout`. `on_read` is called with the size of each piece that was read, so that the peer
     may send more; `on_wait` before the first wait, so that a client that expects 100 (Continue) is
-    told.
+    told. `held_for` says for how many seconds so far nothing was read of the connection: those are
+    not the client's.
     """
 
     __slots__ = (
         "_ended",
+        "_held_for",
         "_limit",
         "_min_rate",
         "_on_read",
@@ -46,6 +49,7 @@ class ContentBuffer:
         min_rate: int,
         on_read: Callable[[int], None],
         on_wait: Callable[[], None] | None = None,
+        held_for: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self._limit = limit
         self._timeout = timeout
@@ -53,6 +57,7 @@ class ContentBuffer:
         self._waited = 0.0  # seconds that a handler waited so far
         self._on_read = on_read
         self._on_wait = on_wait
+        self._held_for = held_for
         self._pieces: deque[bytes | bytearray] = deque()
         self._total = 0
         self._ended = False
@@ -107,19 +112,25 @@ class ContentBuffer:
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
         self._waiters.append(waiter)
-        began = loop.time()
-        timer = loop.call_later(self._timeout, self._late)
+        began = loop.time() - self._held_for()
+        timer = loop.call_later(self._timeout, lambda: late())
+
+        def late() -> None:
+            nonlocal timer
+            left = began + self._timeout - (loop.time() - self._held_for())
+            if left > 0:
+                timer = loop.call_later(max(left, _SOON), late)
+            else:
+                self.timed_out = True
+                self._wake()
+
         try:
             await waiter
         finally:
             timer.cancel()
             self._waiters.remove(waiter)
-        self._waited += loop.time() - began
+        self._waited += loop.time() - self._held_for() - began
         if self._waited > self._timeout and self._total < self._min_rate * self._waited:
             self.timed_out = True
         if self.timed_out:
             raise HTTPError(408, "the content did not come in time")
-
-    def _late(self) -> None:
-        self.timed_out = True
-        self._wake()

@@ -1,122 +1,80 @@
 """From an opened request to its response, whichever protocol it came by.
 
 A leg (`http2_leg`, `http1_leg`) opens an `Exchange`, builds the `Request` and calls `answer` in its
-own call: what the application answers at once needs no task. Everything else goes on in a task,
-`finish_later`. Either way the response reaches the leg through its `Reply`.
+own call: what the application answers at once needs no task. Everything else goes on in a task.
+Either way the response reaches the leg through its `Reply`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine
-from contextvars import Context, copy_context
-from io import FileIO
-from typing import Any, Protocol
-
-import aiofiles.threadpool
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import partial
 
 from h2log.access.exchange import Exchange
 from h2log.access.record import Outcome
+from h2log.access.redaction import redacted_target
 from h2log.app.application import App
+from h2log.app.downloads import with_file
 from h2log.app.request import Request
-from h2log.app.response import NO_CONTENT_STATUS, FileContent, Response, error_response
-from h2log.app.static import FILE_THREADS
+from h2log.app.response import FileAt, Response, error_response
 from h2log.clock import monotonic
 from h2log.errors import HTTPError
-from h2log.ids import request_id, session_id
+from h2log.server.background import Background, Masked, cancelled, context_of, ids_of, spawn
+from h2log.server.delivery import deliver, deliver_now
+from h2log.server.reply import Reply
 
-__all__ = ["FILE_CHUNK", "Dispatcher", "Reply", "spawn"]
+__all__ = ["Dispatcher"]
 
 _logger = logging.getLogger("h2log.app")
-
-FILE_CHUNK = 240 * 1024
-"""Bytes of a large file that are read at a time: a thread's round trip costs as much as copying
-this many; below the size from which the allocator maps memory anew (see `process`)."""
-
 
 # What a handler's code may raise that ends its request and nothing else.
 _HANDLER_ERRORS = (Exception, asyncio.CancelledError, SystemExit)
 
 
-class Reply(Protocol):
-    """Where one response goes. After `closed` everything but `closed` does nothing."""
-
-    @property
-    def closed(self) -> bool:
-        """The client is gone, or the response is complete."""
-
-    def start(self, response: Response, end: bool) -> None:
-        """Send status and header; `end` when nothing follows."""
-
-    def interim(self, status: int, headers: list[tuple[str, str]]) -> None:
-        """Send an interim response (1xx) before the final one; nothing after that has begun."""
-
-    def write(self, data: bytes, end: bool = False) -> None:
-        """Send content, and the end of the response after it."""
-
-    async def drain(self) -> None:
-        """Return when there is room for more content."""
-
-    async def room(self, most: int) -> int:
-        """Return how many bytes, from 1 to `most`, may be read for this response now.
-
-        They count as held until they are written and sent, or given back. 0 when closed.
-        """
-
-    def give_back(self, size: int) -> None:
-        """Say that `size` bytes of `room` will not be written."""
-
-    def abort(self) -> None:
-        """End a response that cannot be completed so that the client sees that it is not."""
-
-
-def spawn(
-    coroutine: Coroutine[Any, Any, None], context: Context, tasks: set[asyncio.Task[None]]
-) -> asyncio.Task[None]:
-    """Run `coroutine` in a task of its own, kept in `tasks` until it is done."""
-    task = asyncio.get_running_loop().create_task(coroutine, context=context)
-    tasks.add(task)
-    task.add_done_callback(tasks.discard)
-    return task
-
-
 class Dispatcher:
-    """Answers requests with an application, and turns what goes wrong into responses."""
+    """Answers requests with an application, and turns what goes wrong into responses.
 
-    def __init__(self, app: App) -> None:
+    `masked` hides the secrets of a path that a message of the log tells.
+    """
+
+    def __init__(self, app: App, masked: Masked = redacted_target) -> None:
         self._app = app
-        self.kept: Callable[[str, float], Response | None] = app.kept
+        self._masked = masked
+        self.kept: Callable[[str, float, str], Response | None] = app.kept
         """See `App.kept`."""
         self.tasks: set[asyncio.Task[None]] = set()
         """The requests that are being answered in tasks."""
-
-    def context(self, exchange: Exchange) -> Context:
-        """Return a context in which the running code knows the ids of `exchange`."""
-        context = copy_context()
-        context.run(session_id.set, exchange.session.id)
-        context.run(request_id.set, exchange.id)
-        return context
+        self.background = Background(masked)
+        """What responses left to do."""
 
     def answer(
         self, request: Request, exchange: Exchange, reply: Reply
     ) -> asyncio.Task[None] | None:
         """Answer `request` through `reply`: now, or in the task that is returned."""
-        context = self.context(exchange)
+        context = context_of(exchange)
         try:
             answer = context.run(self._app.answer, request, exchange.start)
+            if not isinstance(answer, Response) and not isinstance(answer, Awaitable):
+                raise _no_response(answer, request)
         except _HANDLER_ERRORS as error:
-            answer = self._failure(error, exchange)
+            failure = self._failure(error, exchange)
+            answer = self._paged(failure, request) if _wants_page(request, failure) else failure
         _note(request, exchange)
-        if isinstance(answer, Response) and not _needs_task(answer):
-            try:
-                self.send_now(answer, exchange, reply)
-            except Exception as error:
-                self._broken(error, exchange, reply)
+        if isinstance(answer, Response) and isinstance(answer.body, bytes):
+            self._tell_failure(request, answer, exchange)
+            self.send_now(answer, exchange, reply)
+            if answer.background:
+                self.background.begin(answer.background, request, exchange, reply)
             return None
+        reply.noting = partial(_note, request, exchange)
         task = spawn(self._later(answer, request, exchange, reply), context, self.tasks)
-        if isinstance(answer, Coroutine):
-            # A task that is cancelled before it began has never awaited the handler.
+        # A task that is cancelled before it began has neither awaited the handler nor come to the
+        # end of its request.
+        if isinstance(answer, Response):
+            task.add_done_callback(lambda _: self._end(answer, request, exchange, reply))
+        elif isinstance(answer, Coroutine):
             task.add_done_callback(lambda _: answer.close())
         return task
 
@@ -128,191 +86,145 @@ class Dispatcher:
         reply: Reply,
     ) -> None:
         """Await the handler, then send its response. Cancelled when the client goes away."""
+        made: Response | None = None  # by the handler
         try:
-            response = answer if isinstance(answer, Response) else await answer
-            if not isinstance(response, Response):
-                raise TypeError(
-                    f"the handler returned {type(response).__name__}, expected Response"
+            try:
+                response = made = _checked(
+                    answer if isinstance(answer, Response) else await answer, request
                 )
-        except _HANDLER_ERRORS as error:
-            if _cancelled(error):
-                raise
-            response = self._failure(error, exchange)
-        _note(request, exchange)
+                if isinstance(made.body, FileAt):
+                    response = await with_file(made, request)
+            except _HANDLER_ERRORS as error:
+                if cancelled(error):
+                    raise
+                response = self._failure(error, exchange)
+                if _wants_page(request, response):
+                    response = await self._paged(response, request)
+            _note(request, exchange)
+            self._tell_failure(request, response, exchange)
+            try:
+                await deliver(response, exchange, reply)
+            except _HANDLER_ERRORS as error:
+                if cancelled(error):
+                    raise
+                self._broken(error, exchange, reply)
+        finally:
+            reply.noting = None  # through it the request would keep itself alive
+            if not isinstance(answer, Response):
+                self._end(made, request, exchange, reply)
+
+    def _end(
+        self, response: Response | None, request: Request, exchange: Exchange, reply: Reply
+    ) -> None:
+        """The request has ended, whatever became of its response."""
+        if response is not None and response.background:
+            self.background.begin(response.background, request, exchange, reply)
+        else:
+            request.release()
+
+    def send_now(self, response: Response, exchange: Exchange, reply: Reply) -> None:
+        """Send a response whose body is bytes; 500 in its place when it cannot be sent."""
         try:
-            if _needs_task(response):
-                await self._send(response, exchange, reply)
-            else:
-                self.send_now(response, exchange, reply)
-        except _HANDLER_ERRORS as error:
-            if _cancelled(error):
-                raise
+            deliver_now(response, exchange, reply)
+        except Exception as error:
             self._broken(error, exchange, reply)
+
+    # What goes wrong
 
     def _failure(self, error: BaseException, exchange: Exchange) -> Response:
         """Return the response to a handler's exception; the client never sees the traceback."""
         if not isinstance(error, HTTPError):
-            _logger.error(
-                "unhandled exception for %s %s",
-                exchange.facts.method,
-                exchange.facts.path,
-                exc_info=error,
-                extra={"session_id": exchange.session.id, "request_id": exchange.id},
-            )
+            self._tell("unhandled exception for %s %s", error, exchange)
             error = HTTPError(500)
             exchange.verdict = Outcome.HANDLER_ERROR
         elif error.status == 408:
             exchange.verdict = Outcome.TIMEOUT
         try:
             return error_response(error, exchange.id)
-        except Exception:
-            _logger.exception(
-                "the error response cannot be sent",
-                extra={"session_id": exchange.session.id, "request_id": exchange.id},
-            )
+        except Exception as unfit:
+            self._tell("the error response to %s %s cannot be sent", unfit, exchange)
             exchange.verdict = Outcome.HANDLER_ERROR
             return error_response(HTTPError(500), exchange.id)
+
+    async def _paged(self, failure: Response, request: Request) -> Response:
+        """Return a failure as the page that the folder of its path has for it, if it has one."""
+        try:
+            page = await self._app.error_page(request, failure.status, monotonic())
+        except (Exception, SystemExit):  # it is about to be told that something failed
+            return failure
+        if page is None:
+            return failure
+        known = {name for name, _ in page.headers}
+        page.headers += [pair for pair in failure.headers if pair[0] not in known]
+        return page
+
+    def _tell_failure(self, request: Request, response: Response, exchange: Exchange) -> None:
+        """Log the exception that an error handler of the application has answered, if any."""
+        if request.failure is not None:
+            self._tell("an error handler answered %s %s", request.failure, exchange)
+            if response.status >= 500:
+                exchange.verdict = Outcome.HANDLER_ERROR
 
     def _broken(self, error: BaseException, exchange: Exchange, reply: Reply) -> None:
         """The response failed after it was begun, or could not be begun."""
         if reply.closed:
             return  # the client is gone: what its absence raised in the handler is no news
-        _logger.error(
-            "the response to %s %s failed",
-            exchange.facts.method,
-            exchange.facts.path,
-            exc_info=error,
-            extra={"session_id": exchange.session.id, "request_id": exchange.id},
-        )
+        self._tell("the response to %s %s failed", error, exchange)
         exchange.verdict = Outcome.HANDLER_ERROR
         if exchange.status:
             exchange.finish(Outcome.HANDLER_ERROR, monotonic())
             reply.abort()
             return
         try:
-            self.send_now(error_response(HTTPError(500), exchange.id), exchange, reply)
-        except Exception:  # whatever is wrong, the request must not stay open
-            _logger.exception("the connection failed")
+            deliver_now(error_response(HTTPError(500), exchange.id), exchange, reply)
+        except Exception as fault:  # whatever is wrong, the request must not stay open
+            self._tell("the connection of %s %s failed", fault, exchange)
             exchange.finish(Outcome.HANDLER_ERROR, monotonic())
             reply.abort()
 
-    def send_now(self, response: Response, exchange: Exchange, reply: Reply) -> None:
-        """Send a response whose body is bytes."""
-        body = response.body
-        assert isinstance(body, bytes)
-        if reply.closed:
-            return
-        bare = _bare(exchange, response)
-        declared = _declared_length(response)
-        if not bare and declared is not None and declared != len(body):
-            raise ValueError(f"{len(body)} bytes of content, not its content-length of {declared}")
-        reply.start(response, end=bare or not body)
-        if body and not bare:
-            reply.write(body, end=True)
-
-    async def _send(self, response: Response, exchange: Exchange, reply: Reply) -> None:
-        body = response.body
-        if isinstance(body, FileContent):
-            await self._send_file(response, body, exchange, reply)
-            return
-        assert isinstance(body, AsyncIterable)
-        if reply.closed:
-            return
-        bare = _bare(exchange, response)
-        reply.start(response, end=bare)
-        if bare:
-            return
-        declared = _declared_length(response)
-        sent = 0
-        try:
-            await reply.drain()
-            async for piece in body:
-                if not isinstance(piece, bytes | bytearray | memoryview):
-                    raise TypeError(
-                        f"the response's iterator gave {type(piece).__name__}, expected bytes"
-                    )
-                if piece:
-                    sent += len(piece)
-                    if declared is not None and sent > declared:
-                        raise ValueError(f"more content than its content-length of {declared}")
-                    reply.write(bytes(piece))
-                    await reply.drain()
-                if reply.closed:
-                    return
-        finally:
-            if isinstance(body, AsyncGenerator):
-                await body.aclose()
-        if declared is not None and sent < declared:
-            raise ValueError(f"{sent} bytes of content, less than its content-length of {declared}")
-        reply.write(b"", end=True)
-
-    async def _send_file(
-        self, response: Response, content: FileContent, exchange: Exchange, reply: Reply
-    ) -> None:
-        """Send a part of a file, reading the next piece while the last one goes out."""
-        reading: asyncio.Future[bytes] | None = None
-        try:
-            bare = _bare(exchange, response) or not content.length
-            if reply.closed:
-                return
-            reply.start(response, end=bare)
-            if bare:
-                return
-            if content.offset:
-                content.file.seek(content.offset)
-            file = aiofiles.threadpool.wrap(content.file, executor=FILE_THREADS)
-            left = content.length
-            while left and not reply.closed:
-                size = await reply.room(min(left, FILE_CHUNK))
-                if not size:
-                    return
-                reading = asyncio.ensure_future(file.read(size))
-                piece = await asyncio.shield(reading)
-                if not piece:
-                    raise OSError("the file became shorter while it was sent")
-                left -= len(piece)
-                reply.write(piece, end=not left)
-                if len(piece) < size:
-                    reply.give_back(size - len(piece))
-        finally:
-            if reading is not None and not reading.done():
-                # A thread is reading: closed under it, its number could be another file's by now.
-                reading.add_done_callback(lambda done: _close(content.file, done))
-            else:
-                content.file.close()
+    def _tell(self, message: str, error: BaseException, exchange: Exchange) -> None:
+        facts = exchange.facts
+        path = self._masked(facts.path)
+        _logger.error(message, facts.method, path, exc_info=error, extra=ids_of(exchange))
 
 
-def _close(file: FileIO, reading: asyncio.Future[bytes]) -> None:
-    file.close()
-    if not reading.cancelled():
-        reading.exception()  # nobody else will ask for it
+def _wants_page(request: Request, failure: Response) -> bool:
+    """Say whether a person looks at the failure: what programs ask for does not name text/html."""
+    return failure.status >= 500 and "text/html" in (request.headers.joined("accept") or "")
+
+
+def _checked(response: object, request: Request) -> Response:
+    if not isinstance(response, Response):
+        raise _no_response(response, request)
+    return response
+
+
+def _no_response(answer: object, request: Request) -> TypeError:
+    """Return what to say of a handler that returned something else, with the remedy."""
+    if answer is None:
+        remedy = "is a return missing?"
+    elif isinstance(answer, Awaitable):
+        remedy = "is an await missing?"
+        if isinstance(answer, Coroutine):
+            answer.close()
+    elif isinstance(answer, str | bytes):
+        remedy = "make one with Response(...), Response.text(...) or Response.html(...)"
+    elif isinstance(answer, dict | list):
+        remedy = "make one with Response.json(...)"
+    else:
+        remedy = "see Response"
+    where = request.route or request.raw_path
+    return TypeError(
+        f"the handler of {request.method} {where} returned {type(answer).__name__}, "
+        f"expected Response; {remedy}"
+    )
 
 
 def _note(request: Request, exchange: Exchange) -> None:
     """Take over for the record what the application noted on the request."""
     if request.route:
         exchange.details().route = request.route
+    if request.user is not None:
+        exchange.details().user = request.user
     exchange.cache = request.cache
     exchange.condition = request.condition
-
-
-def _cancelled(error: BaseException) -> bool:
-    """Say whether the running task is cancelled, and not its handler awaited what was."""
-    task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
-
-
-def _needs_task(answer: Response) -> bool:
-    return not isinstance(answer.body, bytes)
-
-
-def _bare(exchange: Exchange, response: Response) -> bool:
-    """Say whether the response has no content whatever its body (RFC 9110 section 6.4.1)."""
-    return exchange.facts.method == "HEAD" or response.status in NO_CONTENT_STATUS
-
-
-def _declared_length(response: Response) -> int | None:
-    for name, value in response.headers:
-        if name == "content-length":
-            return int(value)
-    return None

@@ -24,7 +24,7 @@ from h2log.http2.hpack import FIELD_OVERHEAD
 from h2log.ids import new_id
 from h2log.server.content import ContentBuffer
 from h2log.server.http1_reply import Http1Reply
-from h2log.server.session import HangUp, Shared, Stall
+from h2log.server.session import HangUp, Hold, Shared, Stall
 
 __all__ = ["Http1Head", "Http1Leg"]
 
@@ -100,6 +100,7 @@ class Http1Leg(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._reply: Http1Reply | None = None
         self._paused = False  # reading
+        self._hold: Hold | None = None  # once the log had no room
         self._since = monotonic()  # when the request that is awaited was begun, or could have been
         self._begun = False  # some of it has come
         self._going = False
@@ -131,7 +132,25 @@ class Http1Leg(asyncio.BufferedProtocol):
         shared = self._shared
         self.data_received(bytes(shared.buffer[:size]))
         if shared.log is not None and shared.log.overloaded:
-            shared.hold(self._transport)
+            self._wait_for_log()
+
+    def _wait_for_log(self) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if self._hold is None:
+            self._hold = Hold(transport, self._read_on)
+        if not self._hold.active:
+            self._shared.hold(self._hold)
+
+    def _read_on(self, seconds: float) -> None:
+        assert self._transport is not None
+        self._since += seconds
+        if not self._paused:
+            self._transport.resume_reading()
+
+    def _held_for(self) -> float:
+        return 0.0 if self._hold is None else self._hold.seconds()
 
     def data_received(self, data: bytes) -> None:
         """Take what has come."""
@@ -163,6 +182,7 @@ class Http1Leg(asyncio.BufferedProtocol):
             self._hanging_up.cancel()
         reply = self._reply
         if reply is not None:
+            reply.note()
             reply.exchange.finish(Outcome.PEER_LOST, monotonic())
             reply.lost()
         self._abandon(Outcome.PEER_LOST)
@@ -194,6 +214,7 @@ class Http1Leg(asyncio.BufferedProtocol):
         """Close now; see `Leg`."""
         self._ended_for = "app_shutdown_timeout"
         if self._reply is not None:
+            self._reply.note()
             self._reply.exchange.finish(Outcome.SHUTDOWN, monotonic())
             self._reply.lost()
         self._abandon(Outcome.SHUTDOWN)
@@ -213,6 +234,8 @@ class Http1Leg(asyncio.BufferedProtocol):
         if self._blocked:
             if self._stall.is_one(now):
                 self._time_out()
+        elif self._hold is not None and self._hold.active:
+            return
         elif self._reply is None:
             if self._begun:
                 if now - self._since > limits.header_timeout:
@@ -226,6 +249,7 @@ class Http1Leg(asyncio.BufferedProtocol):
     def _time_out(self) -> None:
         self._ended_for = "min_response_data_rate"
         if self._reply is not None:
+            self._reply.note()
             self._reply.exchange.finish(Outcome.TIMEOUT, monotonic())
             self._reply.lost()
         assert self._transport is not None
@@ -273,7 +297,8 @@ class Http1Leg(asyncio.BufferedProtocol):
             transport.pause_reading()
         elif ahead <= _READ_AHEAD and self._paused:
             self._paused = False
-            transport.resume_reading()
+            if self._hold is None or not self._hold.active:
+                transport.resume_reading()
 
     def _open(self, event: h11.Request) -> None:
         """A request's header is complete."""
@@ -296,6 +321,7 @@ class Http1Leg(asyncio.BufferedProtocol):
             limits.min_rate,
             lambda size: self._content_read(reply, size),
             self._continue,
+            self._held_for,
         )
         reply = self._reply = Http1Reply(self, exchange, content)
         error = self._fault(head, version)
@@ -360,6 +386,7 @@ class Http1Leg(asyncio.BufferedProtocol):
             reply.exchange.verdict = Outcome.MALFORMED
             self._going = True
             if reply.exchange.status:
+                reply.note()
                 reply.exchange.finish(Outcome.MALFORMED, monotonic())
             else:
                 self._answer_error(reply, HTTPError(error.error_status_hint))
@@ -426,15 +453,19 @@ class Http1Leg(asyncio.BufferedProtocol):
     def respond(self, reply: Http1Reply, response: Response) -> None:
         """Send status and header. Raises h11.LocalProtocolError for what cannot be sent."""
         check_fields(response.headers)
-        bare = response.status == 204  # RFC 9110 section 8.6
+        # A response that has no content has no length (RFC 9110 section 8.6), and one in chunks,
+        # as trailers want it, neither (RFC 9112 section 6.2).
+        unsized = response.status == 204 or reply.trailing
         headers = [
             (name.encode("ascii"), value.encode("latin-1"))
             for name, value in response.headers
-            if name not in _DROPPED and not (bare and name == "content-length")
+            if name not in _DROPPED
+            and not (unsized and name == "content-length")
+            and not (name == "trailer" and not reply.trailing)
         ]
         sized = any(name == b"content-length" for name, _ in headers)
         length = response.content_length()
-        if not sized and length is not None and response.status not in (204, 304):
+        if not (sized or unsized) and length is not None and response.status != 304:
             headers.append((b"content-length", b"%d" % length))
         headers.append((b"date", self._shared.date(wall()).encode()))
         headers.append((b"x-request-id", reply.exchange.id.encode()))
@@ -456,9 +487,10 @@ class Http1Leg(asyncio.BufferedProtocol):
         """Send content."""
         self._send(h11.Data(data=data))
 
-    def complete(self, reply: Http1Reply) -> None:
+    def complete(self, reply: Http1Reply, trailers: list[tuple[str, str]]) -> None:
         """The response is complete: the next request's turn, when this one's content is through."""
-        self._send(h11.EndOfMessage())
+        fields = [(name.encode("ascii"), value.encode("latin-1")) for name, value in trailers]
+        self._send(h11.EndOfMessage(headers=fields))
         self._since = monotonic()
         lost = self._transport is not None and self._transport.is_closing()
         outcome = Outcome.PEER_LOST if lost and not self._closed else reply.exchange.verdict

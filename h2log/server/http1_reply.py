@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from h2log.access.exchange import Exchange
@@ -36,8 +37,8 @@ class ReplyLeg(Protocol):
     def content(self, data: bytes) -> None:
         """Send content."""
 
-    def complete(self, reply: Http1Reply) -> None:
-        """The response is complete."""
+    def complete(self, reply: Http1Reply, trailers: list[tuple[str, str]]) -> None:
+        """The response is complete; `trailers` follow its content."""
 
     def give_up(self, reply: Http1Reply) -> None:
         """Close so that the client sees that the response is not complete."""
@@ -64,7 +65,9 @@ class Http1Reply:
         "ended",
         "exchange",
         "last",
+        "noting",
         "task",
+        "trailing",
         "unasked",
         "unread",
     )
@@ -75,6 +78,9 @@ class Http1Reply:
         self.exchange = exchange
         self.content = content
         self.task: asyncio.Task[None] | None = None
+        self.noting: Callable[[], None] | None = None
+        self.trailing = False
+        """The response ends with trailers: it is sent in chunks."""
         self.content_ended = content is None
         self.unread = 0
         """Bytes of content that the handler has not read."""
@@ -126,6 +132,7 @@ class Http1Reply:
         """Send status and header."""
         if self.closed:
             return
+        self.trailing = not end and response.trailers is not None and self._takes_trailers()
         self._leg.respond(self, response)
         self.exchange.status = response.status
         if end:
@@ -148,11 +155,27 @@ class Http1Reply:
         if end:
             self._end()
 
-    def _end(self) -> None:
+    def finish(self, trailers: list[tuple[str, str]]) -> None:
+        """Send the end of the response, with trailers if the client asked for them."""
+        if not self.closed:
+            self._end(trailers if self.trailing else [])
+
+    def _takes_trailers(self) -> bool:
+        """Say whether the client wants trailers (RFC 9110 section 6.5.1); HTTP/1.0 has none."""
+        if self.exchange.session.protocol == "1.0":
+            return False
+        wishes = [value for name, value in self.exchange.facts.fields if name == b"te"]
+        members = b",".join(wishes).lower().split(b",")
+        return any(member.partition(b";")[0].strip() == b"trailers" for member in members)
+
+    def _end(self, trailers: list[tuple[str, str]] | None = None) -> None:
         self.ended = True
         self.unread = 0
-        self._leg.complete(self)
+        self._leg.complete(self, trailers or [])
         self._leg.balance()
+
+    async def over(self) -> None:
+        """Return at once: what was written is the transport's."""
 
     async def drain(self) -> None:
         """Wait for the transport."""
@@ -177,6 +200,11 @@ class Http1Reply:
         """Close the connection: the client sees that the response is not complete."""
         if not self.closed:
             self._leg.give_up(self)
+
+    def note(self) -> None:
+        """The record is about to be finished before the response is complete."""
+        if self.noting is not None:
+            self.noting()
 
     def lost(self) -> None:
         """The client is gone: the handler is cancelled at its next await."""

@@ -17,6 +17,7 @@ from h2.errors import ErrorCodes
 from h2log.access.exchange import Exchange
 from h2log.access.record import Outcome, Session
 from h2log.app.conditional import CONDITIONS
+from h2log.app.files.negotiation import wish
 from h2log.app.request import Request
 from h2log.app.response import error_response
 from h2log.clock import monotonic, wall
@@ -33,7 +34,7 @@ from h2log.http2.stream import Stream
 from h2log.ids import new_id
 from h2log.server.content import ContentBuffer
 from h2log.server.http2_reply import Http2Reply, header_block
-from h2log.server.session import HangUp, Shared, Stall
+from h2log.server.session import HangUp, Hold, Shared, Stall
 
 __all__ = ["Http2Leg", "engine_limits"]
 
@@ -68,11 +69,13 @@ def engine_limits(shared: Shared) -> EngineLimits:
     return EngineLimits(**values, budgets=budgets)
 
 
-def _is_plain(head: RequestHead) -> bool:
-    """Say whether the fields ask for a whole file, with a GET."""
+def _plain_wish(head: RequestHead) -> str:
+    """Return the wish of a GET whose fields ask for a whole file, nothing for any other request."""
     if head.method != "GET" or head.content_length or head.too_large:
-        return False
-    return not any(name in CONDITIONS for name, _ in head.fields)
+        return ""
+    if any(name in CONDITIONS for name, _ in head.fields):
+        return ""
+    return wish(head.scheme, head.fields)
 
 
 class Http2Leg(asyncio.BufferedProtocol):
@@ -86,6 +89,7 @@ class Http2Leg(asyncio.BufferedProtocol):
         "_flush_due",
         "_hanging_up",
         "_held",
+        "_hold",
         "_kept",
         "_lost",
         "_reading",
@@ -117,6 +121,7 @@ class Http2Leg(asyncio.BufferedProtocol):
         self.files = 0  # responses that are files and being sent
         self._room_waiters: deque[asyncio.Future[None]] = deque()
         self._lost = False
+        self._hold: Hold | None = None  # once the log had no room
         self._hanging_up: HangUp | None = None
         self._shutting = False
         self._stalled = False
@@ -143,7 +148,7 @@ class Http2Leg(asyncio.BufferedProtocol):
         shared = self._shared
         self.data_received(bytes(shared.buffer[:size]))
         if shared.log is not None and shared.log.overloaded:
-            shared.hold(self._transport)
+            self._wait_for_log()
 
     def data_received(self, data: bytes) -> None:
         """Read every whole frame in `data`, answer, and write once."""
@@ -153,6 +158,23 @@ class Http2Leg(asyncio.BufferedProtocol):
         finally:
             self._reading = False
         self._flush()
+
+    def _wait_for_log(self) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if self._hold is None:
+            self._hold = Hold(transport, self._read_on)
+        if not self._hold.active:
+            self._shared.hold(self._hold)
+
+    def _read_on(self, seconds: float) -> None:
+        assert self._transport is not None
+        self._conn.excuse(seconds)
+        self._transport.resume_reading()
+
+    def _held_for(self) -> float:
+        return 0.0 if self._hold is None else self._hold.seconds()
 
     def eof_received(self) -> bool:
         """The peer sends nothing more: nothing more can be asked."""
@@ -213,6 +235,8 @@ class Http2Leg(asyncio.BufferedProtocol):
             conn.end(Cause.TIMEOUT)
             assert self._transport is not None
             self._transport.abort()
+            return
+        if self._hold is not None and self._hold.active:
             return
         conn.tick(now)
         self._flush()
@@ -277,14 +301,14 @@ class Http2Leg(asyncio.BufferedProtocol):
             session.peak = active
         if session.opening is not None:
             exchange.announce()
-        plain: bool | None = head.rest.memo
-        if plain is None:
-            plain = head.rest.memo = _is_plain(head)
-        if plain and ended:
+        wished: str | None = head.rest.memo
+        if wished is None:
+            wished = head.rest.memo = _plain_wish(head)
+        if wished and ended:
             path: str | None = head.memo
             if path is None:
                 path = head.memo = head.path.partition("?")[0]
-            response = self._kept(path, now)
+            response = self._kept(path, now, wished)
             if response is not None:
                 prepared: Prepared | None = response.wire
                 if prepared is None:
@@ -338,6 +362,7 @@ class Http2Leg(asyncio.BufferedProtocol):
                 limits.min_rate,
                 reply.content_read,
                 reply.go_on if expects else None,
+                self._held_for,
             )
         request = Request(
             method=head.method,
@@ -410,6 +435,7 @@ class Http2Leg(asyncio.BufferedProtocol):
                 outcome = Outcome.PEER_LOST
         else:
             outcome = _OUTCOMES[cause]
+        reply.note()
         detail = reply.exchange.details()
         if outcome is not Outcome.PEER_LOST:
             detail.reset_by = "client" if cause is Cause.PEER_RESET else "server"

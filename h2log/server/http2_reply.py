@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from h2.errors import ErrorCodes
@@ -85,6 +85,7 @@ class Http2Reply:
         "_waiter",
         "content",
         "exchange",
+        "noting",
         "task",
     )
 
@@ -99,6 +100,7 @@ class Http2Reply:
         self.exchange = exchange
         self.content: ContentBuffer | None = None
         self.task: asyncio.Task[None] | None = None
+        self.noting: Callable[[], None] | None = None
 
     @property
     def closed(self) -> bool:
@@ -135,6 +137,19 @@ class Http2Reply:
             self._granted = max(0, self._granted - len(data))
             self._conn.send_data(self._stream, data, end)
             self._leg.flush_soon()
+
+    def finish(self, trailers: list[tuple[str, str]]) -> None:
+        """Queue the end, behind the content: trailers are HEADERS with END_STREAM (8.1)."""
+        if not self._stream.closed:
+            fields = [(name.encode("ascii"), value.encode("latin-1")) for name, value in trailers]
+            self._conn.now = monotonic()
+            self._conn.send_data(self._stream, b"", True, encode(fields) if fields else None)
+            self._leg.flush_soon()
+
+    async def over(self) -> None:
+        """Wait until the end of the stream is in the output, or the stream is gone."""
+        while not self._stream.closed:
+            await self._wait()
 
     async def drain(self) -> None:
         """Wait until little enough is queued: on this stream, and on the connection."""
@@ -237,6 +252,11 @@ class Http2Reply:
             self._conn.reset(self._stream, ErrorCodes.INTERNAL_ERROR)
             self.ended()
             self._leg.flush_soon()
+
+    def note(self) -> None:
+        """The record is about to be finished before the response is complete."""
+        if self.noting is not None:
+            self.noting()
 
     def cancel(self) -> None:
         """The client is gone: cancel its handler at its next await."""

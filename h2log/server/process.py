@@ -15,7 +15,8 @@ from collections.abc import Callable
 
 from h2log.app.application import App
 from h2log.config import Settings
-from h2log.errors import UsageError
+from h2log.config.imports import own_error
+from h2log.errors import StartupError, UsageError
 from h2log.logfile.faults import install
 from h2log.server.logs import Logs
 from h2log.server.server import Server
@@ -41,7 +42,8 @@ def serve_process(app: App, settings: Settings, announce: Callable[[str], None])
     """Serve `app` until SIGTERM or SIGINT, then drain; a second signal cuts the draining short.
 
     `announce` is called with the URL as soon as the server listens. Raises UsageError for what
-    stops the start: the certificate, the log, the address.
+    stops the start: the certificate, the log, the address; StartupError when the application's
+    own start fails.
     """
     context = None
     if not settings.server.insecure:
@@ -135,24 +137,46 @@ async def _serve(
         if logs.block:
             server.wait_for(logs.access)
         asked = _stop_signals()
-        await server.start()
+        await _start(app)
         try:
-            announce(server.url)
-        except OSError as error:
-            await server.stop(0)
-            raise UsageError(f"cannot write to standard output: {error.strerror}") from None
-        await asked.get()
-        stopping = asyncio.ensure_future(server.stop())
-        again = asyncio.ensure_future(asked.get())
-        await asyncio.wait((stopping, again), return_when=asyncio.FIRST_COMPLETED)
-        again.cancel()
-        if not stopping.done():
-            server.hurry()
-        await stopping
+            await _serve_until(asked, server, announce)
+        finally:
+            await app.stop()
     finally:
         uninstall()
         await logs.close()
     return logs
+
+
+async def _start(app: App) -> None:
+    """Let the application get ready. Raises StartupError with what it raised."""
+    try:
+        await app.start()
+    except UsageError:
+        raise
+    except Exception as error:
+        _logger.error("the application failed at its start", exc_info=error)
+        raise StartupError(f"the application failed at its start: {own_error(error)}") from None
+
+
+async def _serve_until(
+    asked: asyncio.Queue[int], server: Server, announce: Callable[[str], None]
+) -> None:
+    """Serve until a signal asks for the end, then drain."""
+    await server.start()
+    try:
+        announce(server.url)
+    except OSError as error:
+        await server.stop(0)
+        raise UsageError(f"cannot write to standard output: {error.strerror}") from None
+    await asked.get()
+    stopping = asyncio.ensure_future(server.stop())
+    again = asyncio.ensure_future(asked.get())
+    await asyncio.wait((stopping, again), return_when=asyncio.FIRST_COMPLETED)
+    again.cancel()
+    if not stopping.done():
+        server.hurry()
+    await stopping
 
 
 def _stop_signals() -> asyncio.Queue[int]:

@@ -16,6 +16,7 @@ from h2log.server.http2_leg import engine_limits
 from h2log.server.listener import Listener, bind
 from h2log.server.logs import redaction_of
 from h2log.server.session import Leg, Overloadable, Shared
+from h2log.server.watch import Watcher
 
 __all__ = ["Server"]
 
@@ -48,9 +49,13 @@ class Server:
     ) -> None:
         self._settings = settings
         self._context = context
+        masked = redaction_of(settings.log).url
         if _logger.isEnabledFor(logging.DEBUG):
-            sink = _telling(sink, redaction_of(settings.log).url)
-        self._shared = Shared(Dispatcher(app), settings.limits, sink, session_sink, opening)
+            sink = _telling(sink, masked)
+        self._app = app
+        self._watcher: Watcher | None = None
+        self._shared = Shared(Dispatcher(app, masked), settings.limits, sink, session_sink, opening)
+        self._shared.dispatcher.background.settled = self._shared.changed.set
         self._listener: Listener | None = None
         self.on_rest: Callable[[], None] | None = None
         """Called when the last connection has gone, at most every `_REST` seconds."""
@@ -79,6 +84,10 @@ class Server:
         limits = engine_limits(self._shared)  # may refuse what was configured
         sockets = bind(server.host, server.port, server.backlog)
         self.addresses = [sock.getsockname()[:2] for sock in sockets]
+        watched = [folder for folder in self._app.folders() if folder.watched]
+        if watched:
+            self._watcher = Watcher(watched)
+            await self._watcher.start()
         self._listener = Listener(sockets, self._context, self._shared, limits)
         self._listener.start()
         self._tick()
@@ -125,6 +134,8 @@ class Server:
         shared = self._shared
         shared.draining = True
         self._listener.stop()
+        if self._watcher is not None:
+            await self._watcher.stop()
         legs = len(shared.legs)
         _logger.info("draining %d connections for up to %g s", legs, timeout)
         self._each(lambda leg: leg.drain())
@@ -149,6 +160,12 @@ class Server:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=_LAST_WORDS)
+        background = shared.dispatcher.background
+        while background.tasks and monotonic() < self._deadline:
+            await self._pass_time(self._deadline)
+        background.stop()
+        if background.tasks:
+            await asyncio.wait(background.tasks, timeout=_LAST_WORDS)
         if self._ticker is not None:
             self._ticker.cancel()
         self._listener = None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -12,7 +13,7 @@ from h2log.clock import DateCache, monotonic
 from h2log.config import Limits
 from h2log.server.dispatch import Dispatcher
 
-__all__ = ["HangUp", "Leg", "Shared", "Stall"]
+__all__ = ["HangUp", "Hold", "Leg", "Shared", "Stall"]
 
 READ_SIZE: Final = 64 * 1024
 """Bytes of one read: a few full TLS records. A new buffer of uvloop's 256 KiB for each read would
@@ -60,22 +61,26 @@ class Shared:
     """Receives the record of each request when it was opened."""
     log: Overloadable | None = None
     """Set when requests are to wait for the log."""
-    waiting: set[asyncio.Task[None]] = field(default_factory=set)
+    held: deque[Hold] = field(default_factory=deque)
+    """Connections that wait for it, in the order in which they began to."""
+    waking: asyncio.Task[None] | None = None
 
-    def hold(self, transport: asyncio.Transport | None) -> None:
-        """Read nothing more of a connection until the log has room; call it when it has none."""
-        if transport is None or transport.is_closing():
-            return
-        transport.pause_reading()
-        task = asyncio.get_running_loop().create_task(self._resume(transport))
-        self.waiting.add(task)
-        task.add_done_callback(self.waiting.discard)
+    def hold(self, hold: Hold) -> None:
+        """Have a connection wait until the log has room."""
+        hold.begin()
+        self.held.append(hold)
+        if self.waking is None:
+            self.waking = asyncio.get_running_loop().create_task(self._wake())
 
-    async def _resume(self, transport: asyncio.Transport) -> None:
+    async def _wake(self) -> None:
+        """Let connections go on, one after the other: what each has sent may fill the log again."""
         assert self.log is not None
-        await self.log.ready()
-        if not transport.is_closing():
-            transport.resume_reading()
+        while self.held:
+            await self.log.ready()
+            self.held.popleft().end()
+            for _ in range(2):  # the loop looks at its sockets, then calls who reads from it
+                await asyncio.sleep(0)
+        self.waking = None
 
     date: DateCache = field(default_factory=DateCache)
     legs: set[Leg] = field(default_factory=set)
@@ -118,6 +123,44 @@ class Shared:
         """A connection has ended."""
         self.legs.discard(leg)
         self.changed.set()
+
+
+class Hold:
+    """A connection that waits for the log: nothing is read, and its peer's time stands still.
+
+    `on_end` is called with the seconds that a wait has taken, and reads on.
+    """
+
+    __slots__ = ("_before", "_on_end", "_since", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, on_end: Callable[[float], None]) -> None:
+        self._transport = transport
+        self._on_end = on_end
+        self._since: float | None = None
+        self._before = 0.0  # seconds of the waits that are over
+
+    @property
+    def active(self) -> bool:
+        """The connection waits now."""
+        return self._since is not None
+
+    def begin(self) -> None:
+        """Read nothing more."""
+        self._since = monotonic()
+        self._transport.pause_reading()
+
+    def end(self) -> None:
+        """The log has room."""
+        assert self._since is not None
+        seconds = monotonic() - self._since
+        self._since = None
+        self._before += seconds
+        if not self._transport.is_closing():
+            self._on_end(seconds)
+
+    def seconds(self) -> float:
+        """Return for how long it has waited, all in all."""
+        return self._before + (0.0 if self._since is None else monotonic() - self._since)
 
 
 class Stall:

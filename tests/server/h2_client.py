@@ -27,6 +27,7 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytearray = field(default_factory=bytearray)
     interim: list[int] = field(default_factory=list)
+    trailers: list[tuple[str, str]] = field(default_factory=list)
     ended: bool = False
     reset: int | None = None
 
@@ -161,6 +162,9 @@ class H2Client:
             reply = self.replies[event.stream_id]
             reply.headers = {str(name): str(value) for name, value in event.headers}
             reply.status = int(reply.headers[":status"])
+        elif isinstance(event, h2.events.TrailersReceived):
+            pairs = [(str(name), str(value)) for name, value in event.headers]
+            self.replies[event.stream_id].trailers = pairs
         elif isinstance(event, h2.events.InformationalResponseReceived):
             fields = {str(name): str(value) for name, value in event.headers}
             self.replies[event.stream_id].interim.append(int(fields[":status"]))

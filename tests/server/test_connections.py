@@ -207,7 +207,7 @@ async def test_a_preface_in_pieces(certs: Certificates) -> None:
             for byte in b"PRIVATE / HTTP/1.1\r\nHost: x\r\n\r\n":  # begins as the preface does
                 writer.write(bytes((byte,)))
                 await asyncio.sleep(0)
-            assert (await one.answer()).status == 405
+            assert (await one.answer()).status == 501
     assert [line.version for line in server.lines] == ["h2"] * 4 + ["1.1"]
 
 

@@ -95,6 +95,43 @@ async def test_many_large_files_at_once_on_one_connection(
         assert leg._held == 0
 
 
+@BOTH_LOOPS
+async def test_many_parts_of_a_large_file(certs: Certificates, folder: Path) -> None:
+    """Read as they are sent: each part is right, and little is held while the client waits."""
+    content = (folder / "large.bin").read_bytes()
+    step = MEGABYTE // 4
+    spans = [(at, at + step - 1000) for at in range(0, len(content), step)]
+    asked = "bytes=" + ",".join(f"{first}-{last}" for first, last in spans)
+    async with (
+        Running(site(folder), certs) as server,
+        H2Client.connect(server, credit=False) as client,
+    ):
+        stream = client.send("GET", "/large.bin", [("range", asked)])
+        await client.until(lambda: len(client.replies[stream].body) == 65535)
+        leg = await server.leg()
+        assert leg._conn.queued + leg._held <= MEGABYTE
+        client.conn.increment_flow_control_window(2**31 - 1 - 65535)
+        client.conn.increment_flow_control_window(2**31 - 1 - 65535, stream)
+        client.flush()
+        reply = await client.reply(stream, 30)
+        assert reply.status == 206
+        assert len(reply.body) == int(reply.headers["content-length"])
+        boundary = reply.headers["content-type"].partition("boundary=")[2].encode()
+        parts = bytes(reply.body).split(b"--" + boundary)[1:-1]
+        assert len(parts) == len(spans)
+        for part, (first, last) in zip(parts, spans, strict=True):
+            head, _, body = part.partition(b"\r\n\r\n")
+            assert f"content-range: bytes {first}-{last}/{len(content)}".encode() in head
+            assert digest(body[:-2]) == digest(content[first : last + 1])
+        # One that is given up in the middle leaves no file open.
+        stream = client.send("GET", "/large.bin", [("range", asked)])
+        await client.until(lambda: bool(client.replies[stream].body))
+        client.reset(stream)
+        await server.logged(2)
+        await eventually(lambda: not open_files(folder))
+    assert server.outcomes == {"COMPLETE": 1, "CLIENT_RESET": 1}
+
+
 async def test_curl_nghttp_get_a_large_file(
     certs: Certificates, folder: Path, tmp_path: Path
 ) -> None:

@@ -214,12 +214,10 @@ async def test_a_range_beyond_the_end_is_416(certs: Certificates, folder: Path, 
 
 
 @pytest.mark.parametrize(
-    "asked", ["bytes=0-1,5-6", "bytes=5-2", "lines=0-1", "bytes=a-b", "bytes=", "bytes", "0-1", ""]
+    "asked", ["bytes=0-1,6-5", "bytes=5-2", "lines=0-1", "bytes=a-b", "bytes=", "bytes", "0-1", ""]
 )
-async def test_what_is_no_single_range_is_ignored(
-    certs: Certificates, folder: Path, asked: str
-) -> None:
-    """Several ranges, other units and nonsense are answered with the whole file."""
+async def test_what_is_no_range_is_ignored(certs: Certificates, folder: Path, asked: str) -> None:
+    """Other units and nonsense are answered with the whole file."""
     async with Running(site(folder), certs) as server, H2Client.connect(server) as client:
         for _ in range(2):
             assert both(await client.get("/digits.txt", ("range", asked))) == (200, TEXT)

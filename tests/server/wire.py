@@ -155,6 +155,7 @@ class Answer:
     headers: dict[str, str]
     body: bytes
     version: str = "HTTP/1.1"
+    trailers: tuple[bytes, ...] = ()
 
 
 class Http1Client:
@@ -182,22 +183,23 @@ class Http1Client:
             first, *rest = section.decode("latin-1").rstrip("\r\n").split("\r\n")
             version, status = first.split(" ")[:2]
             headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in rest)}
-            body = b""
+            body, trailers = b"", tuple[bytes, ...]()
             if not (head or status in ("204", "304") or status.startswith("1")):
-                body = await self._content(headers)
-        return Answer(int(status), headers, body, version)
+                body, trailers = await self._content(headers)
+        return Answer(int(status), headers, body, version, trailers)
 
-    async def _content(self, headers: dict[str, str]) -> bytes:
+    async def _content(self, headers: dict[str, str]) -> tuple[bytes, tuple[bytes, ...]]:
         if "content-length" in headers:
-            return await self.reader.readexactly(int(headers["content-length"]))
+            return await self.reader.readexactly(int(headers["content-length"])), ()
         if headers.get("transfer-encoding") != "chunked":
-            return await self.reader.read()
+            return await self.reader.read(), ()
         pieces = []
         while size := int(await self.reader.readuntil(b"\r\n"), 16):
             pieces.append((await self.reader.readexactly(size + 2))[:-2])
-        while await self.reader.readuntil(b"\r\n") != b"\r\n":
-            pass
-        return b"".join(pieces)
+        trailers = []
+        while (line := await self.reader.readuntil(b"\r\n")) != b"\r\n":
+            trailers.append(line.rstrip(b"\r\n"))
+        return b"".join(pieces), tuple(trailers)
 
     async def get(self, path: str, *fields: str, method: str = "GET") -> Answer:
         """Make a request; `fields` are whole lines."""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from h2log.app.conditional import UNSATISFIABLE, http_time, precondition, select_range
+from h2log.app.conditional import http_time, precondition, select_ranges
 from h2log.app.headers import Headers
 
 MODIFIED: Final = 784111777
@@ -219,6 +219,7 @@ def test_a_list_has_a_tag_or_not(tags: list[str]) -> None:
         assert precondition(headers(*((M, f) for f in fields)), ETAG, MODIFIED) == strong
 
 
+UNSATISFIABLE: Final = (-1, -1)
 RANGES: Final[list[tuple[str, int, tuple[int, int] | None]]] = [
     ("bytes=0-0", 10, (0, 0)),
     ("bytes=0-9", 10, (0, 9)),
@@ -257,28 +258,33 @@ RANGES: Final[list[tuple[str, int, tuple[int, int] | None]]] = [
     ("bytes=+1-2", 10, None),
     ("bytes=1--2", 10, None),
     ("bytes=\xb2-\xb3", 10, None),
-    ("bytes=0-1,3-4", 10, None),
-    ("bytes=0-1, 20-30", 10, None),
+    ("bytes=0-1,3-4", 10, (0, 4)),
+    ("bytes=0-1, 20-30", 10, (0, 1)),
+    ("bytes=10-, -0", 10, UNSATISFIABLE),
     (f"bytes=0-{'9' * 5000}", 10, None),
 ]
 
 
 @pytest.mark.parametrize(("value", "length", "expected"), RANGES)
 def test_rfc9110_14_1_2(value: str, length: int, expected: tuple[int, int] | None) -> None:
-    """One byte range is taken, or cannot be; whatever else is ignored (section 14.2)."""
-    assert select_range(headers(("range", value)), ETAG, MODIFIED, length) == expected
+    """Byte ranges are taken, or cannot be; whatever else is ignored (section 14.2)."""
+    found = select_ranges(headers(("range", value)), ETAG, MODIFIED, length)
+    if expected == UNSATISFIABLE:
+        assert found == []
+    else:
+        assert found == (None if expected is None else [expected])
 
 
 def test_no_range_is_all() -> None:
     """An If-Range without a Range means nothing (RFC 9110 section 13.1.5)."""
-    assert select_range(headers(), ETAG, MODIFIED, 10) is None
-    assert select_range(headers(("if-range", ETAG)), ETAG, MODIFIED, 10) is None
+    assert select_ranges(headers(), ETAG, MODIFIED, 10) is None
+    assert select_ranges(headers(("if-range", ETAG)), ETAG, MODIFIED, 10) is None
 
 
-def test_two_range_fields_are_no_single_range() -> None:
+def test_two_range_fields_are_no_set_of_ranges() -> None:
     """All of the content is always a right answer."""
     fields = headers(("range", "bytes=0-1"), ("range", "bytes=3-4"))
-    assert select_range(fields, ETAG, MODIFIED, 10) is None
+    assert select_ranges(fields, ETAG, MODIFIED, 10) is None
 
 
 @pytest.mark.parametrize(
@@ -303,7 +309,15 @@ def test_two_range_fields_are_no_single_range() -> None:
 def test_rfc9110_13_1_5(etag: str, condition: str, taken: bool) -> None:
     """The range is of the representation that If-Range names exactly, else all is sent."""
     fields = headers(("range", "bytes=2-3"), ("if-range", condition))
-    assert select_range(fields, etag, MODIFIED, 10) == ((2, 3) if taken else None)
+    assert select_ranges(fields, etag, MODIFIED, 10) == ([(2, 3)] if taken else None)
+
+
+def test_without_a_date_conditions_on_dates_are_ignored() -> None:
+    """RFC 9110 sections 13.1.3, 13.1.4 and 13.1.5: what has no date has not been modified since."""
+    for name, when in ((S, AFTER), (U, BEFORE)):
+        assert precondition(headers((name, when)), ETAG, None) is None
+    fields = headers(("range", "bytes=2-3"), ("if-range", SAME))
+    assert select_ranges(fields, ETAG, None, 10) is None
 
 
 @given(st.integers(0, 30), st.integers(0, 40), st.one_of(st.none(), st.integers(0, 40)))
@@ -311,12 +325,13 @@ def test_a_range_lies_in_the_content(length: int, first: int, last: int | None) 
     """It is what slicing would give: never empty, never past the end."""
     value = f"bytes={first}-{'' if last is None else last}"
     content = bytes(range(length))
-    found = select_range(headers(("range", value)), ETAG, MODIFIED, length)
+    found = select_ranges(headers(("range", value)), ETAG, MODIFIED, length)
     piece = content[first:] if last is None else content[first : last + 1]
     if last is not None and last < first:
         assert found is None
     elif not piece:
-        assert found == UNSATISFIABLE
+        assert found == []
     else:
         assert found is not None
-        assert content[found[0] : found[1] + 1] == piece
+        [(start, end)] = found
+        assert content[start : end + 1] == piece

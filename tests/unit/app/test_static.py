@@ -10,48 +10,19 @@ from typing import Final
 
 import pytest
 
-from h2log.app.request import Request
-from h2log.app.response import FileContent, Response
-from h2log.app.static import CHECK_INTERVAL, SMALL, StaticFolder, _segments, media_type
+from h2log.app.files.media import media_type
+from h2log.app.files.paths import segments
+from h2log.app.static import CHECK_INTERVAL, SMALL, StaticFolder
 from h2log.clock import http_date
-from h2log.errors import HTTPError
-
-CACHE: Final = 1024 * 1024
-
-
-def request(target: str, method: str = "GET", **fields: str) -> Request:
-    """Return a request; keywords are header fields."""
-    return Request(
-        method=method,
-        target=target,
-        scheme="https",
-        authority="localhost",
-        fields=tuple((k.replace("_", "-").encode(), v.encode()) for k, v in fields.items()),
-        client=("192.0.2.1", 40000),
-        session_id="s",
-        request_id="r",
-        content=None,
-    )
+from tests.unit.app.asking import CACHE, ask
 
 
 async def get(
     folder: StaticFolder, target: str, method: str = "GET", now: float = 0.0, **fields: str
 ) -> tuple[int, dict[str, str], bytes]:
     """Return status, fields and content of an answer, an HTTPError's too."""
-    try:
-        answer = folder.answer(request(target, method, **fields), now)
-        response = answer if isinstance(answer, Response) else await answer
-    except HTTPError as error:
-        return error.status, dict(error.headers), b""
-    if isinstance(response.body, FileContent):
-        file, offset, length = response.body
-        file.seek(offset)
-        body = file.read(length) or b""
-        file.close()
-    else:
-        assert isinstance(response.body, bytes)
-        body = response.body
-    return response.status, dict(response.headers), body
+    reply = await ask(folder, target, method, now, **fields)
+    return reply.status, reply.headers, reply.body
 
 
 @pytest.fixture
@@ -118,6 +89,8 @@ async def test_a_file_has_its_fields(folder: StaticFolder, site: Path) -> None:
         "content-type": "text/plain; charset=utf-8",
         "last-modified": "Sun, 06 Nov 1994 08:49:37 GMT",
         "accept-ranges": "bytes",
+        "cache-control": "no-cache",
+        "vary": "accept-encoding",
         "x-content-type-options": "nosniff",
     }
 
@@ -219,7 +192,7 @@ async def test_a_hostile_path_is_not_found(folder: StaticFolder, target: str) ->
 )
 def test_a_path_is_names_or_none(path: str, names: list[str] | None) -> None:
     """Each segment is one file name, bytes that are no UTF-8 included, or all is refused."""
-    assert _segments(path) == names
+    assert segments(path) == names
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "get", "TRACE", ""])
@@ -401,7 +374,12 @@ async def test_a_folder_has_its_own_404(folder: StaticFolder, site: Path) -> Non
     (site / "404.html").write_text("nothing here")
     status, fields, body = await get(folder, "/nothing")
     assert (status, body) == (404, b"nothing here")
-    assert fields == {"content-type": "text/html; charset=utf-8"}
+    assert fields == {
+        "content-type": "text/html; charset=utf-8",
+        "cache-control": "no-cache",
+        "vary": "accept-encoding",
+        "x-content-type-options": "nosniff",
+    }
     assert (await get(folder, "/404.html"))[0] == 200
     (site / "404.html").write_bytes(b"x" * (SMALL + 1))
     assert (await get(folder, "/nothing", now=CHECK_INTERVAL * 2))[2] == b""

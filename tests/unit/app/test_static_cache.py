@@ -11,28 +11,12 @@ from typing import Final
 
 import pytest
 
-from h2log.app.request import Request
 from h2log.app.response import Response
 from h2log.app.static import SMALL, StaticFolder
 from h2log.errors import HTTPError
+from tests.unit.app.asking import CACHE, request
 
-CACHE: Final = 1024 * 1024
 OVERHEAD: Final = 2048
-
-
-def request(target: str) -> Request:
-    """Return a plain GET."""
-    return Request(
-        method="GET",
-        target=target,
-        scheme="https",
-        authority="localhost",
-        fields=(),
-        client=("192.0.2.1", 40000),
-        session_id="s",
-        request_id="r",
-        content=None,
-    )
 
 
 async def load(folder: StaticFolder, target: str, now: float = 0.0) -> bytes | int:
@@ -110,7 +94,7 @@ async def test_a_file_that_is_gone_is_gone(folder: StaticFolder, site: Path) -> 
     await load(folder, "/a", now=0.0)
     (site / "a").unlink()
     assert await load(folder, "/a", now=2.0) == 404
-    assert folder._kept_bytes == 0
+    assert folder.memory.bytes == 0
 
 
 async def test_a_replaced_file_is_the_new_one(folder: StaticFolder, site: Path) -> None:
@@ -174,8 +158,7 @@ async def test_memory_is_bounded(site: Path) -> None:
         await load(folder, f"/{n}", now=n / 1000)
         held = [m for m in range(30) if folder.kept(f"/{m}", 0.5) is not None]
         assert len(held) == min(n + 1, 10)
-    assert held == list(range(20, 30))
-    assert folder._kept_bytes == 10 * (1000 + OVERHEAD)
+    assert folder.memory.bytes == 10 * (1000 + OVERHEAD)
 
 
 async def test_many_empty_files_are_bounded_too(site: Path) -> None:
@@ -202,12 +185,14 @@ async def test_many_spellings_of_one_file_are_bounded_too(site: Path) -> None:
     for n in range(100):
         path = "/" + "/".join(["a" * (n + 1) + "%61" * (199 - n), *spelled[1:]])
         assert await load(folder, path) == b""
-        held = sum(len(kept) for kept in folder._kept)
-        assert held <= limit
+        held = max(held, sum(len(kept) for kept in folder._addresses))
+        assert folder.memory.bytes <= limit
+    assert 0 < held <= limit
+    assert len(folder.memory) == 1
 
 
 async def test_what_is_used_stays(site: Path) -> None:
-    """A file that is asked for every second outlives those that nobody asks for."""
+    """A file that is asked for every second outlives those that are asked for once or twice."""
     folder = StaticFolder(site, "/", 5 * (10 + OVERHEAD))
     for n in range(20):
         (site / f"{n}").write_bytes(b"x" * 10)
@@ -215,6 +200,21 @@ async def test_what_is_used_stays(site: Path) -> None:
     for n in range(1, 20):
         await load(folder, f"/{n}", now=n * 2.0)
         assert folder.kept("/0", n * 2.0) is not None, n
+        await load(folder, f"/{n}", now=n * 2.0)
+
+
+async def test_what_is_new_and_asked_for_comes_in(site: Path) -> None:
+    """When the memory is full of what nobody asks for any more."""
+    folder = StaticFolder(site, "/", 5 * (10 + OVERHEAD))
+    for n in range(6):
+        (site / f"{n}").write_bytes(b"x" * 10)
+    for n in range(5):
+        await load(folder, f"/{n}")
+    await load(folder, "/5")
+    assert folder.kept("/5", 0.0) is None
+    await load(folder, "/5")
+    assert folder.kept("/5", 0.0) is not None
+    assert len(folder.memory) == 5
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ async def test_requests_at_once_count_a_file_once(folder: StaticFolder, site: Pa
     """Fifty that miss at the same time leave one entry and its cost."""
     (site / "a").write_bytes(b"x" * 100)
     assert await asyncio.gather(*(load(folder, "/a") for _ in range(50))) == [b"x" * 100] * 50
-    assert folder._kept_bytes == 100 + OVERHEAD
+    assert folder.memory.bytes == 100 + OVERHEAD
 
 
 async def test_a_file_that_is_being_written_is_never_half_a_response(
@@ -282,3 +282,21 @@ with open({str(path)!r}, "ab", buffering=0) as file:
                     seen.add(etag)
         finally:
             writer.kill()
+
+
+async def test_odd_spellings_do_not_push_out_the_usual_one(
+    folder: StaticFolder, site: Path
+) -> None:
+    """A client that invents spellings of a file keeps nobody from the short way to it."""
+    (site / "page.html").write_text("page")
+    (site / "ü").write_text("u")
+    for usual in ("/page.html", "/page", "/%C3%BC"):
+        await load(folder, usual)
+    letters = [f"%{ord(letter):02x}" for letter in "page"]
+    for n in range(1, 16):
+        spelled = "".join(odd if n >> k & 1 else "page"[k] for k, odd in enumerate(letters))
+        assert await load(folder, f"/{spelled}.html") == b"page"
+    assert await load(folder, "/%c3%bc") == await load(folder, "/%c3%BC") == b"u"
+    for usual in ("/page.html", "/page", "/%C3%BC"):
+        assert folder.kept(usual, 0.0) is not None
+    assert len(folder._addresses) <= 2 * 8

@@ -1,0 +1,233 @@
+"""The one way from a name to the bytes of a file inside a folder.
+
+A name is resolved, what it resolves to must lie inside, and what is opened is what was resolved:
+the way down from the root is walked a folder at a time and follows no link, so nothing that takes
+a place meanwhile leads out. All of this blocks, and runs in a thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import FileIO
+from typing import Final, NamedTuple
+
+from h2log.errors import HTTPError
+
+__all__ = ["Folder", "Identity", "Opened", "Root", "Version", "identity", "tell_trouble"]
+
+Identity = tuple[int, int, int, int]
+"""Device, inode, time of modification (ns) and size: what tells one content from another."""
+
+_OUR_TROUBLE: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO))
+_FLAGS: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+_FILE_FLAGS: Final = (
+    os.O_RDONLY | _FLAGS | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+)
+_STEP_FLAGS: Final = getattr(os, "O_PATH", os.O_RDONLY) | getattr(os, "O_DIRECTORY", 0) | _FLAGS
+_WALKS: Final = os.open in os.supports_dir_fd and os.stat in os.supports_dir_fd
+_CHANGING: Final[Identity] = (-1, -1, -1, -1)
+_TRIES: Final = 3
+"""How often a file that changes while it is read is read again."""
+
+
+def _identity(found: os.stat_result) -> Identity:
+    return (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
+
+
+def identity(file: str) -> Identity | None:
+    """Return what identifies a regular file's content, links followed; None for anything else."""
+    try:
+        found = os.stat(file)
+    except (OSError, ValueError):
+        return None
+    return _identity(found) if stat.S_ISREG(found.st_mode) else None
+
+
+class Version:
+    """What identifies a file's content on the disk, and what follows from it.
+
+    `size` in bytes, `modified` in epoch seconds, `tag` the text of an entity tag.
+    """
+
+    __slots__ = ("identity", "modified", "size", "tag")
+
+    def __init__(self, found: os.stat_result) -> None:
+        self.identity = _identity(found)
+        self.size = found.st_size
+        self.modified = int(found.st_mtime)
+        self.tag = f"{found.st_mtime_ns:x}-{found.st_size:x}"
+
+    @property
+    def settled(self) -> bool:
+        """Whether a later look can find this version again."""
+        return self.identity != _CHANGING
+
+
+class Folder(NamedTuple):
+    """A folder inside the root, by the path without links that it has on the disk."""
+
+    path: str
+
+
+class Opened:
+    """A regular file, open; it is closed when nobody holds this any more."""
+
+    __slots__ = ("_descriptor", "resolved", "version")
+
+    def __init__(self, descriptor: int, resolved: str, version: Version) -> None:
+        self._descriptor = descriptor
+        self.resolved = resolved
+        self.version = version
+
+    def take(self) -> FileIO | None:
+        """Return the open file, to be closed by who took it; None when it was taken already."""
+        if self._descriptor < 0:
+            return None
+        file = FileIO(self._descriptor, "rb")
+        self._descriptor = -1
+        return file
+
+    def move(self) -> Opened | None:
+        """Return this open file as the caller's alone; None when it was taken already."""
+        if self._descriptor < 0:
+            return None
+        other = Opened(self._descriptor, self.resolved, self.version)
+        self._descriptor = -1
+        return other
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return up to `size` bytes from `offset` on; nothing at the end."""
+        return os.pread(self._descriptor, size, offset)
+
+    def read(self, most: int) -> tuple[Version, bytes]:
+        """Return the content, at most `most` bytes, and the version that is just that content.
+
+        Also while the file is being written: one that changes each time that it is read gets a
+        version that no later look will find again.
+        """
+        version = self.version
+        content = b""
+        for _ in range(_TRIES):
+            content = self._read_all(min(version.size, most))
+            found = os.fstat(self._descriptor)
+            if version.identity == _identity(found) and len(content) == version.size:
+                return version, content
+            version = Version(found)
+        version.size = len(content)
+        version.tag = f"{time.time_ns():x}-{len(content):x}"
+        version.identity = _CHANGING
+        return version, content
+
+    def _read_all(self, size: int) -> bytes:
+        pieces = []
+        at = 0
+        while at < size and (piece := os.pread(self._descriptor, size - at, at)):
+            pieces.append(piece)
+            at += len(piece)
+        return b"".join(pieces)
+
+    def close(self) -> None:
+        """Close the file, unless it was taken."""
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
+
+    # Opened in a thread for a request that was cancelled meanwhile: nobody else will close it.
+    __del__ = close
+
+
+class Root:
+    """A folder on the disk, and what lies inside it.
+
+    `path` is absolute and without links: what `folder` leads to when this is made, and not where
+    it may lead later. Raises FileNotFoundError and NotADirectoryError.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.path = os.path.realpath(folder, strict=True)
+        if not os.path.isdir(self.path):
+            raise NotADirectoryError(f"{folder} is not a folder")
+        self._inside = os.path.join(self.path, "")
+
+    def resolve(self, file: str) -> str | None:
+        """Return a path without its links, None when it leads nowhere or outside."""
+        try:
+            resolved = os.path.realpath(file, strict=True)
+        except ValueError:  # a NUL, or what the file system cannot name
+            return None
+        except OSError as error:
+            tell_trouble(error)
+            return None
+        return resolved if resolved == self.path or resolved.startswith(self._inside) else None
+
+    def relative(self, resolved: str) -> str:
+        """Return the path of something inside, from the root on, with slashes."""
+        return resolved[len(self._inside) :].replace(os.sep, "/")
+
+    def open(self, file: str) -> Opened | Folder | None:
+        """Open the regular file that a path leads to; a folder is told, anything else is None.
+
+        Raises HTTPError 503 when it is the server that is short of something.
+        """
+        resolved = self.resolve(file)
+        if resolved is None:
+            return None
+        if resolved == self.path:
+            return Folder(resolved)
+        try:
+            with self._step(os.path.dirname(resolved)) as (parent, prefix):
+                name = prefix + os.path.basename(resolved)
+                # Looked at before it is opened: to open a device can be to do something with it.
+                mode = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
+                if stat.S_ISDIR(mode):
+                    return Folder(resolved)
+                if not stat.S_ISREG(mode):
+                    return None
+                descriptor = os.open(name, _FILE_FLAGS, dir_fd=parent)
+            found = os.fstat(descriptor)
+            opened = Opened(descriptor, resolved, Version(found))
+            return opened if stat.S_ISREG(found.st_mode) else None
+        except OSError as error:
+            tell_trouble(error)
+            return None
+
+    @contextmanager
+    def scan(self, folder: Folder) -> Iterator[Iterator[os.DirEntry[str]]]:
+        """Give what is in a folder. Raises OSError."""
+        with self._step(folder.path) as (descriptor, prefix):
+            name = prefix or "."
+            flags = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _FLAGS
+            readable = os.open(name, flags, dir_fd=descriptor)
+            try:
+                with os.scandir(readable) as found:
+                    yield found
+            finally:
+                os.close(readable)
+
+    @contextmanager
+    def _step(self, folder: str) -> Iterator[tuple[int | None, str]]:
+        """Walk down to a folder, through no link; give its descriptor, and what names go behind."""
+        if not _WALKS:  # no such calls on this system: what was resolved has to be believed
+            yield None, os.path.join(folder, "")
+            return
+        at = os.open(self.path, _STEP_FLAGS)
+        try:
+            for name in folder[len(self._inside) :].split(os.sep):
+                if name:
+                    below = os.open(name, _STEP_FLAGS, dir_fd=at)
+                    os.close(at)
+                    at = below
+            yield at, ""
+        finally:
+            os.close(at)
+
+
+def tell_trouble(error: OSError) -> None:
+    """Raise HTTPError 503 for an error that says that the server is short of something."""
+    if error.errno in _OUR_TROUBLE:
+        raise HTTPError(503) from None

@@ -1,0 +1,51 @@
+"""Where a response goes, whichever protocol its request came by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from h2log.app.response import Response
+
+__all__ = ["Reply"]
+
+
+class Reply(Protocol):
+    """Where one response goes. After `closed` everything but `closed` and `over` does nothing."""
+
+    noting: Callable[[], None] | None
+    """Called, if set, before the record is finished for another reason than the response's end."""
+
+    @property
+    def closed(self) -> bool:
+        """The client is gone, or the response is complete."""
+
+    def start(self, response: Response, end: bool) -> None:
+        """Send status and header; `end` when nothing follows."""
+
+    def interim(self, status: int, headers: list[tuple[str, str]]) -> None:
+        """Send an interim response (1xx) before the final one; nothing after that has begun."""
+
+    def write(self, data: bytes, end: bool = False) -> None:
+        """Send content, and the end of the response after it."""
+
+    def finish(self, trailers: list[tuple[str, str]]) -> None:
+        """Send the end of the response, with `trailers` where the client can take them."""
+
+    async def drain(self) -> None:
+        """Return when there is room for more content."""
+
+    async def over(self) -> None:
+        """Return when the whole response was handed over, or never will be."""
+
+    async def room(self, most: int) -> int:
+        """Return how many bytes, from 1 to `most`, may be read for this response now.
+
+        They count as held until they are written and sent, or given back. 0 when closed.
+        """
+
+    def give_back(self, size: int) -> None:
+        """Say that `size` bytes of `room` will not be written."""
+
+    def abort(self) -> None:
+        """End a response that cannot be completed so that the client sees that it is not."""
