@@ -133,3 +133,15 @@ def test_the_format_string_is_one() -> None:
     [command] = [block for block in blocks("sh") if "--access-format" in block]
     line = compile_format(command.split("'")[1])
     assert line.kind == "text"
+
+
+def test_the_examples_are_excerpts() -> None:
+    """Each example in the README is under 20 lines, all of them lines of the file that it names."""
+    found = [block for block in blocks("python") if block.startswith("# h2log/examples/")]
+    assert len(found) == 3
+    for block in found:
+        name, *lines = block.splitlines()
+        assert len(lines) < 20
+        source = iter((ROOT / name.removeprefix("# ")).read_text().splitlines())
+        for line in lines:
+            assert not line or line in source, f"not in {name}, or not in this order: {line}"

@@ -29,7 +29,7 @@ from h2log.server.process import serve_process
 
 __all__ = ["CHECKS", "STREAMS", "load_settings", "run", "serve", "server_options"]
 
-SAMPLE_SITE = Path(__file__).parent.parent / "examples" / "articles"
+SAMPLE_SITE = Path(__file__).parent.parent / "examples" / "articles" / "site"
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
