@@ -3,8 +3,9 @@
 Servers run on one CPU and h2load on another. What is compared is CPU: what a server used from
 just before a run until its log was complete, divided by the requests. It is the server's own and
 hardly depends on what else the machine does; requests a second do, and are limited by h2load as
-soon as a server is faster than it. Every run is checked: all answers 2xx over h2, as many bytes of
-content as there should be, as many log lines as requests.
+soon as a server is faster than it. Every run is checked: the first answer is looked at, its header
+fields and all of its content; the others are 2xx over h2, with as many bytes of content as that one
+for each, and there are as many log lines as requests.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from pathlib import Path
 
 import certificates
 import client
+from folder import build_root
 from measure import Outcome, Plan, measure
-from peers import PEERS
+from peers import PACKAGES, PEERS
 from report import results, show, summary
 from rich.console import Console
-from scenarios import SCENARIOS, Scenario, build_root
+from scenarios import SCENARIOS, Scenario
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -35,7 +37,7 @@ EXIT_USAGE = 2
 
 def arguments() -> argparse.Namespace:
     """Read the command line."""
-    scenarios = "\n".join(f"  {one.name:<10}{one.what}" for one in SCENARIOS.values())
+    scenarios = "\n".join(f"  {one.name:<12}{one.what}" for one in SCENARIOS.values())
     peers = "\n".join(f"  {one.name:<18}{one.what}" for one in PEERS.values())
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
@@ -75,8 +77,9 @@ def prepare(options: argparse.Namespace, console: Console) -> Plan:
     """Install what was asked for, lift the limit on open files, choose CPUs."""
     if options.install_peers:
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "-q"]
-        if subprocess.run([*pip, "granian"]).returncode:
-            console.print("[yellow]granian could not be installed; it is left out[/]")
+        for package in PACKAGES:
+            if subprocess.run([*pip, package]).returncode:
+                console.print(f"[yellow]{package} could not be installed; it is left out[/]")
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     server_cpu, load_cpu = cpus()

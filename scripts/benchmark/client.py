@@ -10,14 +10,24 @@ import select
 import socket
 import ssl
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import h2.config
 import h2.connection
 import h2.events
 from failure import BenchError
 
-__all__ = ["Connection", "context", "fetch"]
+__all__ = ["Answer", "Connection", "context", "fetch"]
+
+
+class Answer(NamedTuple):
+    """What a server answered: its header fields by name, and all of its content."""
+
+    status: int = 0
+    fields: Mapping[str, str] = {}
+    content: bytes = b""
 
 
 def context(cafile: Path | str) -> ssl.SSLContext:
@@ -45,18 +55,19 @@ class Connection:
         self.engine = h2.connection.H2Connection(h2.config.H2Configuration())
         self.engine.initiate_connection()
 
-    def get(self, path: str) -> tuple[int, bytes]:
-        """Ask for `path`; return status and content."""
+    def get(self, path: str, headers: Mapping[str, str]) -> Answer:
+        """Ask for `path`."""
         stream = self.engine.get_next_available_stream_id()
         fields = {
             ":method": "GET",
             ":scheme": "https",
             ":authority": self.authority,
             ":path": path,
+            **headers,
         }
         self.engine.send_headers(stream, list(fields.items()), end_stream=True)
         self.socket.sendall(self.engine.data_to_send())
-        status, content = 0, []
+        status, answered, content = 0, {}, []
         while True:
             data = self.socket.recv(1 << 16)
             if not data:
@@ -64,7 +75,10 @@ class Connection:
             ended = False
             for event in self.engine.receive_data(data):
                 if isinstance(event, h2.events.ResponseReceived):
-                    status = int(dict(event.headers or ())[b":status"])
+                    answered = {
+                        name.decode(): value.decode("latin-1") for name, value in event.headers
+                    }
+                    status = int(answered[":status"])
                 elif isinstance(event, h2.events.DataReceived):
                     content.append(event.data)
                     self.engine.acknowledge_received_data(event.flow_controlled_length, stream)
@@ -75,7 +89,7 @@ class Connection:
             if reply := self.engine.data_to_send():
                 self.socket.sendall(reply)
             if ended:
-                return status, b"".join(content)
+                return Answer(status, answered, b"".join(content))
 
     def is_open(self) -> bool:
         """Tell whether the server has left the connection as it was: no end, no GOAWAY."""
@@ -95,11 +109,11 @@ class Connection:
         return True
 
 
-def fetch(port: int, path: str, tls: ssl.SSLContext, timeout: float = 10.0) -> tuple[int, bytes]:
-    """Ask once on a connection of its own; return status and content."""
-    connection = Connection(port, tls, timeout)
+def fetch(port: int, path: str, headers: Mapping[str, str], tls: ssl.SSLContext) -> Answer:
+    """Ask once on a connection of its own."""
+    connection = Connection(port, tls)
     try:
-        return connection.get(path)
+        return connection.get(path, headers)
     finally:
         connection.socket.close()
 
@@ -111,9 +125,9 @@ def main() -> None:
     for _ in range(int(count)):
         connection = Connection(int(port), tls)
         connections.append(connection)
-        status, _content = connection.get(path)
-        if status != 200:
-            sys.exit(f"status {status}")
+        answer = connection.get(path, {})
+        if answer.status != 200:
+            sys.exit(f"status {answer.status}")
     print("ready", flush=True)
     sys.stdin.readline()
     print(sum(connection.is_open() for connection in connections), flush=True)

@@ -101,6 +101,11 @@ class Loader:
         """The fewest requests that use every connection and stream."""
         return self.clients * self.streams
 
+    @property
+    def round(self) -> int:
+        """The fewest requests with which every connection has asked for every path."""
+        return self.clients * len(self.scenario.paths)
+
     def whole(self, requests: float) -> int:
         """Round a number of requests to one that all connections share evenly."""
         return max(self.least, int(requests) // self.clients * self.clients)
@@ -121,7 +126,7 @@ class Loader:
         else:
             load = self._together(server, [(self.clients, requests)])
         server.check_alive()
-        expected = requests * len(server.content)
+        expected = requests * len(server.answer.content)
         if load.content != expected:
             raise BenchError(f"{load.content} bytes of content came, {expected} should have")
         return load

@@ -75,6 +75,10 @@ class Outcome:
     left_out: str | None = None
     ratio: float | None = None
     """To h2log: the median over rounds of the two figures of the same round."""
+    coding: str = ""
+    """The content coding of what it sends."""
+    content: int = 0
+    """The bytes of that, for a request."""
 
     @property
     def figure(self) -> float:
@@ -131,7 +135,7 @@ class Bench:
     def warm_up(self, server: Server) -> int:
         """Warm a server up; return how many requests its runs have."""
         loader, most = self.loader, self.plan.requests
-        load = loader.run(server, loader.whole(2 * loader.least))
+        load = loader.run(server, loader.whole(max(2 * loader.least, loader.round)))
         asked, rate = load.requests + 1, 0.0  # one asked whether it is ready
         for _ in range(WARM_UPS):
             if load.rate < rate * SETTLED:
@@ -181,6 +185,8 @@ class Bench:
                 self.say(f"{outcome.peer.name}: start and warm-up")
                 with _failing(outcome):
                     server = stack.enter_context(self.server(outcome.peer))
+                    outcome.coding = server.answer.fields.get("content-encoding", "")
+                    outcome.content = len(server.answer.content)
                     ready.append((outcome, server, self.warm_up(server)))
             for turn in range(self.plan.runs):
                 for outcome, server, requests in _turned(ready, turn):

@@ -2,7 +2,9 @@
 
 All log every request to a file, speak TLS with the same certificate, use one process or thread
 for requests, and have their limits on requests and connections lifted, so that a run does not
-measure reconnecting. A peer that logs no line for a request says so (`logs`).
+measure reconnecting. A peer that logs no line for a request says so (`logs`). None compresses while
+it is asked: h2log, which by default does so once for each file, is told not to where the request's
+fields ask for it (`Scenario.plain`), and compressed files are made before (`Scenario.packed`).
 """
 
 from __future__ import annotations
@@ -20,11 +22,13 @@ from pathlib import Path
 
 from scenarios import Scenario
 
-__all__ = ["PEERS", "Peer", "Site"]
+__all__ = ["PACKAGES", "PEERS", "Peer", "Site"]
 
 APPS = Path(__file__).parent / "apps"
 BIN = Path(sys.executable).parent
 FILES_ONLY = "serves files only"
+PACKAGES = ("granian", "starlette")
+"""What some peers need that pip installs and nothing else here does."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,8 @@ class Peer:
     what: str
     logs = True
     """Whether it writes a line for each request."""
+    codings: tuple[str, ...] = ("br", "gzip")
+    """Codings of compressed files that it finds beside a file, the best first."""
     chooses_port = False
     """Whether it takes port 0 and prints the URL on which it listens."""
 
@@ -92,8 +98,10 @@ class H2log(Peer):
         return f"h2log {importlib.metadata.version('h2log')}"
 
     def command(self, site: Site, scenario: Scenario) -> list[str]:
-        function = scenario.name == "function"
-        served = ["run", "h2log_app:app"] if function else ["serve", str(site.root)]
+        if scenario.plain:
+            (site.place / "h2log.toml").write_text("[static]\ncompress = false\n")
+        app = "h2log_routes:app" if scenario.name == "route" else "h2log_app:app"
+        served = ["run", app] if scenario.computed else ["serve", str(site.root)]
         options = {"--cert": site.cert, "--key": site.key, "--port": 0, "--access-log": site.log}
         return [str(BIN / "h2log"), *served, *(str(word) for kv in options.items() for word in kv)]
 
@@ -145,6 +153,7 @@ class Granian(Peer):
 
     name = "granian"
     what = "Granian, the same ASGI application"
+    app = "asgi_app:app"
     static: tuple[str, ...] = ()
 
     def missing(self) -> str | None:
@@ -184,7 +193,7 @@ class Granian(Peer):
         words = [str(word) for kv in options.items() for word in kv]
         static = [word.format(root=site.root) for word in self.static]
         granian = [sys.executable, "-m", "granian", "--access-log"]
-        return [*granian, *words, *static, "asgi_app:app"]
+        return [*granian, *words, *static, self.app]
 
 
 class GranianStatic(Granian):
@@ -205,13 +214,35 @@ class GranianStatic(Granian):
     )
 
     def refuses(self, scenario: Scenario) -> str | None:
-        return FILES_ONLY if scenario.name == "function" else None
+        if scenario.packed or scenario.span:
+            return "sends whole files as they are"
+        return FILES_ONLY if scenario.computed else None
+
+
+class Starlette(Granian):
+    """A framework's routes."""
+
+    name = "starlette"
+    what = "Starlette's routes and JSONResponse, in Granian"
+    app = "starlette_app:app"
+
+    def missing(self) -> str | None:
+        found = importlib.util.find_spec("starlette")
+        how = "scripts/bench --install-peers (pip install starlette into .venv)"
+        return super().missing() or (None if found else how)
+
+    def version(self) -> str:
+        return f"{super().version()}, starlette {importlib.metadata.version('starlette')}"
+
+    def refuses(self, scenario: Scenario) -> str | None:
+        return None if scenario.computed else "runs handlers only"
 
 
 class Nginx(Peer):
     """nginx as it comes, with an access log."""
 
     name = "nginx"
+    codings = ("gzip",)
     what = "nginx, plain, with an access log"
     tuning = ""
     log_options = ""
@@ -223,7 +254,7 @@ class Nginx(Peer):
         return _first_line("nginx", "-v").removeprefix("nginx version: ")
 
     def refuses(self, scenario: Scenario) -> str | None:
-        return FILES_ONLY if scenario.name == "function" else None
+        return FILES_ONLY if scenario.computed else None
 
     def command(self, site: Site, scenario: Scenario) -> list[str]:
         # A master that runs as root starts its worker as another user, who may not read the files.
@@ -248,6 +279,7 @@ http {{
   keepalive_requests 1000000000;
   access_log {site.log} combined{self.log_options};
   {self.tuning}
+  {"gzip_static on;" if scenario.packed else ""}
   server {{
     listen 127.0.0.1:{site.port} ssl http2 backlog=1024;
     ssl_certificate {site.cert};
@@ -300,10 +332,11 @@ class H2o(Peer):
         return _first_line("h2o", "--version")
 
     def refuses(self, scenario: Scenario) -> str | None:
-        return FILES_ONLY if scenario.name == "function" else None
+        return FILES_ONLY if scenario.computed else None
 
     def command(self, site: Site, scenario: Scenario) -> list[str]:
         user = f"user: {getpass.getuser()}" if os.getuid() == 0 else ""
+        packed = "file.send-compressed: ON" if scenario.packed else ""
         settings = site.place / "h2o.yaml"
         settings.write_text(
             f"""{user}
@@ -313,6 +346,7 @@ http2-idle-timeout: 120
 tcp-fastopen: 0
 pid-file: {site.place}/h2o.pid
 access-log: {site.log}
+{packed}
 listen:
   host: 127.0.0.1
   port: {site.port}
@@ -338,6 +372,7 @@ PEERS: dict[str, Peer] = {
         HypercornUvloop(),
         Granian(),
         GranianStatic(),
+        Starlette(),
         Nginx(),
         NginxTuned(),
         Node(),

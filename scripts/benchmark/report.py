@@ -38,13 +38,15 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _remarks(outcome: Outcome) -> list[str]:
+def _remarks(scenario: Scenario, outcome: Outcome) -> list[str]:
     """Say what the figure of a peer hides, or why there is none."""
     if outcome.left_out is not None:
         return [f"left out: {outcome.left_out}"]
     if outcome.failed is not None:
         return [f"FAILED: {outcome.failed}"]
     remarks = []
+    if scenario.packed:
+        remarks.append(f"sends {outcome.content:,} bytes of {outcome.coding or 'plain content'}")
     if not outcome.peer.logs:
         remarks.append("logs no line for a request")
     remarks += (f"LOG MISMATCH: {mismatch}" for mismatch in outcome.mismatches)
@@ -97,7 +99,7 @@ def show(console: Console, scenario: Scenario, outcomes: list[Outcome]) -> None:
         )
     console.print(table)
     for outcome in outcomes:
-        for remark in _remarks(outcome):
+        for remark in _remarks(scenario, outcome):
             line = f"  {outcome.peer.name}: {remark}"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print()
@@ -116,6 +118,8 @@ def summary(scenario: Scenario, outcomes: list[Outcome]) -> str:
             words.append(f"{name} {_number(outcome.figure)} {short}")
         elif outcome.measured:
             words.append(f"{name} x{outcome.ratio:.2f}")
+        if outcome.measured and scenario.packed:
+            words[-1] += f" ({outcome.coding or 'plain'})"
         if outcome.measured and outcome.mismatches:
             words[-1] += " (log mismatch)"
     return f"{scenario.name}: {'  '.join(words) or 'nothing measured'}"
@@ -148,6 +152,8 @@ def results(
                 entry["failed"] = outcome.failed
                 entry["median"] = outcome.figure if outcome.measured else None
                 entry[f"ratio_to_{BASE}"] = outcome.ratio
+                entry["content_encoding"] = outcome.coding
+                entry["content_bytes"] = outcome.content
                 entry["log_mismatches"] = outcome.mismatches
                 entry["runs"] = [_run(run) for run in outcome.runs]
             peers[outcome.peer.name] = entry

@@ -1,32 +1,35 @@
-"""What is asked of the servers, and the folder that they serve.
+"""What is asked of the servers.
 
-| scenario | what is asked                                                                         |
-|----------|---------------------------------------------------------------------------------------|
-| hot      | one article of 6.2 KB, again and again                                                |
-| many     | 1,000 articles in turn                                                                |
-| cold     | every URL new (`?q=N`): no header block ever repeats, not even on another connection  |
-| browser  | one article, with the request headers of Chromium                                     |
-| large    | one file of 10 MB, one request at a time on each connection                           |
-| connect  | a new connection for each request                                                     |
-| idle     | memory of connections that have asked once and stay open                              |
-| function | a handler that makes JSON                                                             |
+| scenario   | what is asked                                                                      |
+|------------|------------------------------------------------------------------------------------|
+| hot        | one article of 6.2 KB, again and again                                             |
+| many       | 1,000 articles in turn                                                             |
+| cold       | every URL new (`?q=N`): no header block repeats, not on another connection either  |
+| browser    | one article, with the request headers of Chromium; no server compresses it         |
+| compressed | one page, of which compressed files lie beside it: br, or what else a server sends |
+| large      | one file of 10 MB, one request at a time on each connection                        |
+| range      | 64 KiB from the middle of that file                                                |
+| connect    | a new connection for each request                                                  |
+| idle       | memory of connections that have asked once and stay open                           |
+| function   | a handler that makes JSON                                                          |
+| route      | the same of 300 routes, with a number in the path: a hundred paths in turn         |
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-__all__ = ["SCENARIOS", "Scenario", "build_root"]
+from client import Answer
+from folder import ARTICLE, ARTICLES, LARGE, PACKED, article, neighbour
 
-ARTICLES = 1_000
-ARTICLE_BYTES = 6_200
-LARGE_BYTES = 10_000_000
-LARGE = "/large/10mb.bin"
+__all__ = ["SCENARIOS", "Scenario"]
+
 JSON = "/json"
-ANSWER = {"hello": "world", "numbers": [1, 2, 3]}
+RESOURCES = 100
+"""In `route`: each has three routes."""
 
 # Chromium 131 on Linux, asking for a page. h2load adds :method, :path, :scheme and :authority.
 CHROMIUM = {
@@ -46,27 +49,7 @@ CHROMIUM = {
     "accept-language": "en-US,en;q=0.9",
     "priority": "u=0, i",
 }
-
-
-def article(number: int) -> str:
-    """Return the path of an article."""
-    return f"/article/{hashlib.md5(str(number).encode()).hexdigest()}/06-request.html"
-
-
-ARTICLE = article(0)
-
-
-def build_root(root: Path) -> None:
-    """Make the folder that every server serves."""
-    page = "<!doctype html>\n<title>A request</title>\n" + "<p>The way of one request.</p>\n" * 300
-    content = page.encode()[:ARTICLE_BYTES]
-    for number in range(ARTICLES):
-        file = root / article(number)[1:]
-        file.parent.mkdir(parents=True)
-        file.write_bytes(content)
-    large = root / LARGE[1:]
-    large.parent.mkdir()
-    large.write_bytes(hashlib.sha256(b"large").digest() * (LARGE_BYTES // 32))
+SPAN = (5_000_000, 5_065_535)
 
 
 @dataclass(frozen=True)
@@ -77,6 +60,7 @@ class Scenario:
     what: str
     unit: str = "µs/request"
     paths: tuple[str, ...] = (ARTICLE,)
+    """All answered with as many bytes."""
     headers: dict[str, str] = field(default_factory=dict)
     clients: int | None = None
     """Connections, instead of the command line's."""
@@ -86,15 +70,54 @@ class Scenario:
     """Every URL is new."""
     waves: bool = False
     """Every request has a connection of its own."""
+    plain: bool = False
+    """The client takes compressed content, and no server is to make any."""
+    packed: bool = False
+    """The server sends the file's compressed form that lies beside it."""
+    span: tuple[int, int] | None = None
+    """The first and the last byte that are asked for, instead of a whole file."""
+    answer: Any = None
+    """What a handler makes of the first path, as JSON; None where it is a file."""
 
-    def accepts(self, content: bytes, root: Path) -> bool:
-        """Tell whether `content` is what the first path should be answered with."""
-        if self.paths[0] == JSON:
+    @property
+    def computed(self) -> bool:
+        """Whether a handler makes the answers."""
+        return self.answer is not None
+
+    def fault(self, got: Answer, root: Path, codings: tuple[str, ...]) -> str:
+        """Say what is wrong with the answer to the first path, nothing when it is as it should be.
+
+        `codings` are those of compressed files that the server knows, the best first.
+        """
+        status = 200 if self.span is None else 206
+        if got.status != status:
+            return f"status {got.status}, not {status}"
+        file = root / self.paths[0][1:]
+        coding = ""
+        if self.packed:
+            coding = next((one for one in codings if neighbour(file, one).exists()), "")
+        if got.fields.get("content-encoding", "") != coding:
+            encoded = got.fields.get("content-encoding", "none")
+            return f"content-encoding {encoded}, not {coding or 'none'}"
+        if self.computed:
             try:
-                return bool(json.loads(content) == ANSWER)
+                same = json.loads(got.content) == self.answer
             except ValueError:
-                return False
-        return content == (root / self.paths[0][1:]).read_bytes()
+                same = False
+            return "" if same else "other content"
+        content = (neighbour(file, coding) if coding else file).read_bytes()
+        if self.span is not None:
+            first, last = self.span
+            span = f"bytes {first}-{last}/{len(content)}"
+            if got.fields.get("content-range") != span:
+                return f"content-range {got.fields.get('content-range', 'none')}, not {span}"
+            content = content[first : last + 1]
+        return "" if got.content == content else "other content"
+
+
+def _route(number: int) -> str:
+    """Return a path of `route`: a resource's, and the number of something in it."""
+    return f"/api/resource-{number:03}/{1000 + number}"
 
 
 SCENARIOS = {
@@ -105,8 +128,27 @@ SCENARIOS = {
             "many", "1,000 articles of 6.2 KB", paths=tuple(article(n) for n in range(ARTICLES))
         ),
         Scenario("cold", "one article of 6.2 KB, every URL new", fresh=True),
-        Scenario("browser", "one article of 6.2 KB, Chromium's request headers", headers=CHROMIUM),
+        Scenario(
+            "browser",
+            "one article of 6.2 KB, Chromium's request headers, compressed by nobody",
+            headers=CHROMIUM,
+            plain=True,
+        ),
+        Scenario(
+            "compressed",
+            "a page of 6.2 KB, sent as br, or as gzip by a server that has no br",
+            paths=(PACKED,),
+            headers={"accept-encoding": "br, gzip"},
+            packed=True,
+        ),
         Scenario("large", "a file of 10 MB", "µs/MB", (LARGE,), streams=1),
+        Scenario(
+            "range",
+            "64 KiB from the middle of a file of 10 MB",
+            paths=(LARGE,),
+            headers={"range": f"bytes={SPAN[0]}-{SPAN[1]}"},
+            span=SPAN,
+        ),
         Scenario(
             "connect",
             "a new connection for each request, 200 at a time",
@@ -116,6 +158,17 @@ SCENARIOS = {
             waves=True,
         ),
         Scenario("idle", "1,000 connections that have asked once", "KiB/connection"),
-        Scenario("function", "a handler that makes JSON", paths=(JSON,)),
+        Scenario(
+            "function",
+            "a handler that makes JSON",
+            paths=(JSON,),
+            answer={"hello": "world", "numbers": [1, 2, 3]},
+        ),
+        Scenario(
+            "route",
+            "300 routes, a handler that makes JSON of a number in the path",
+            paths=tuple(_route(n) for n in range(RESOURCES)),
+            answer={"resource": "resource-000", "id": 1000},
+        ),
     )
 }

@@ -57,8 +57,8 @@ class Server:
         self.tls = tls
         self.port = site.port
         self.log = LogTail(site.log)
-        self.content = b""
-        """What the server answered when it was first asked."""
+        self.answer = client.Answer()
+        """To the first request, which is as those of the load."""
 
     def __enter__(self) -> Server:
         output, errors = self._output, self._errors
@@ -119,16 +119,16 @@ class Server:
                 found = re.search(rb"https://127\.0\.0\.1:(\d+)", self._output.read_bytes())
                 self.port = int(found[1]) if found else 0
             if self.port:
+                scenario = self.scenario
+                path = scenario.paths[0]
                 try:
-                    path = self.scenario.paths[0]
-                    status, self.content = client.fetch(self.port, path, self.tls)
+                    self.answer = client.fetch(self.port, path, scenario.headers, self.tls)
                 except (OSError, BenchError) as error:
                     reason = str(error)
                 else:
-                    if status != 200:
-                        raise BenchError(f"the server answers {path} with {status}")
-                    if not self.scenario.accepts(self.content, self.site.root):
-                        raise BenchError(f"the server answers {path} with other content")
+                    fault = scenario.fault(self.answer, self.site.root, self.peer.codings)
+                    if fault:
+                        raise BenchError(f"the server answers {path} with {fault}")
                     return
             time.sleep(0.02)
         raise BenchError(f"not ready in {START_TIMEOUT:g} s ({reason}): {self.last_words()}")

@@ -1,21 +1,29 @@
 """The ASGI application of the benchmark: files from memory, and JSON made for each request.
 
-The folder is named by the environment variable BENCH_ROOT and read once.
+The folder is named by the environment variable BENCH_ROOT and read once. Of a file of `/large` or
+`/packed` it sends a range, or the compressed file beside it, when the request asks for that. Its
+300 routes are found by hand: the resource in a dictionary, then the three of it in turn.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+Fields = list[tuple[bytes, bytes]]
+
 ROOT = Path(os.environ.get("BENCH_ROOT", "/nonexistent"))
 TYPES = {".html": b"text/html; charset=utf-8"}
+SUFFIXES = {b"br": ".br", b"gzip": ".gz"}
+VARYING = ("/large/", "/packed/")
+SPAN = re.compile(rb"bytes=(\d+)-(\d+)").fullmatch
 
 
-def _load() -> dict[str, tuple[list[tuple[bytes, bytes]], bytes]]:
+def _load() -> dict[str, tuple[Fields, bytes]]:
     files = {}
     for file in ROOT.rglob("*"):
         if file.is_file():
@@ -27,6 +35,74 @@ def _load() -> dict[str, tuple[list[tuple[bytes, bytes]], bytes]]:
 
 
 FILES = _load()
+VARIED = {path: FILES.pop(path) for path in list(FILES) if path.startswith(VARYING)}
+
+
+def _varied(path: str, asked: dict[bytes, bytes]) -> tuple[int, Fields, bytes]:
+    """Answer for a file of which the request's fields choose what is sent."""
+    headers, content = VARIED[path]
+    span = SPAN(asked.get(b"range", b""))
+    if span is not None:
+        first, last = int(span[1]), int(span[2])
+        part = content[first : last + 1]
+        return (
+            206,
+            [
+                headers[0],
+                (b"content-length", b"%d" % len(part)),
+                (b"content-range", b"bytes %d-%d/%d" % (first, last, len(content))),
+            ],
+            part,
+        )
+    accepted = asked.get(b"accept-encoding", b"")
+    for coding, suffix in SUFFIXES.items():
+        if coding in accepted and path + suffix in VARIED:
+            packed = VARIED[path + suffix][1]
+            return (
+                200,
+                [
+                    headers[0],
+                    (b"content-encoding", coding),
+                    (b"content-length", b"%d" % len(packed)),
+                    (b"vary", b"accept-encoding"),
+                ],
+                packed,
+            )
+    return 200, headers, content
+
+
+def _index(name: str) -> dict[str, Any]:
+    return {"resource": name}
+
+
+def _one(name: str, id: str) -> dict[str, Any]:
+    return {"resource": name, "id": int(id)}
+
+
+def _part(name: str, id: str, part: str) -> dict[str, Any]:
+    return {"resource": name, "id": int(id), "part": part}
+
+
+ROUTES = {
+    f"resource-{number:03}": (
+        (re.compile(rf"/api/(resource-{number:03})").fullmatch, _index),
+        (re.compile(rf"/api/(resource-{number:03})/(-?\d+)").fullmatch, _one),
+        (re.compile(rf"/api/(resource-{number:03})/(-?\d+)/([^/]+)").fullmatch, _part),
+    )
+    for number in range(100)
+}
+
+
+def _made(path: str) -> dict[str, Any] | None:
+    """Return what a route makes, None where there is none."""
+    if path == "/json":
+        return {"hello": "world", "numbers": [1, 2, 3]}
+    name = path.split("/")[2] if path.startswith("/api/") else ""
+    for match, make in ROUTES.get(name, ()):
+        found = match(path)
+        if found is not None:
+            return make(*found.groups())
+    return None
 
 
 async def app(
@@ -42,15 +118,17 @@ async def app(
             if message["type"] == "lifespan.shutdown":
                 return
     path = scope["path"]
-    if path == "/json":
-        status, content = 200, json.dumps({"hello": "world", "numbers": [1, 2, 3]}).encode()
+    if path in FILES:
+        status = 200
+        headers, content = FILES[path]
+    elif path in VARIED:
+        status, headers, content = _varied(path, dict(scope["headers"]))
+    elif (made := _made(path)) is not None:
+        status, content = 200, json.dumps(made).encode()
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", b"%d" % len(content)),
         ]
-    elif path in FILES:
-        status = 200
-        headers, content = FILES[path]
     else:
         status, headers, content = 404, [(b"content-length", b"0")], b""
     await send({"type": "http.response.start", "status": status, "headers": headers})
