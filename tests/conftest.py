@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from h2log.server.certificates import Certificates, make_certificates
+
+# No test asserts a time, and how slowly examples are made says nothing of what they test.
+settings.register_profile(
+    "h2log",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+settings.load_profile("h2log")
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from h2log.access.formats import NAMES, Format, FormatFunction, compile
-from h2log.access.lines import escape
+from h2log.access.lines import escape, is_note
+from h2log.access.notes import Note, read_note
 from h2log.access.parsed import Line
 from h2log.access.readback import parse_line
 from h2log.access.redaction import MASK, Redaction, redacted_target
@@ -15,11 +16,14 @@ __all__ = [
     "Format",
     "FormatFunction",
     "Line",
+    "Note",
     "Redaction",
     "TokenFunction",
     "compile",
     "escape",
+    "is_note",
     "parse_line",
+    "read_note",
     "redacted_target",
     "token",
     "token_names",

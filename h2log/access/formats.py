@@ -27,6 +27,8 @@ from typing import Final, Literal
 from h2log.access.full import HEADER, full_line
 from h2log.access.jsonlines import caddy_line, ecs_line, json_line
 from h2log.access.lines import escape
+from h2log.access.notes import NoteFunction, caddy_note, ecs_note, json_note
+from h2log.access.own import FAILED, failed, takes
 from h2log.access.record import AccessRecord
 from h2log.access.redaction import DEFAULT, Redaction
 from h2log.access.shown import DEFAULT_SHOWN, Shown
@@ -73,18 +75,26 @@ class Format:
     A format that skips the record returns nothing (""). `line` is the function itself, for who
     calls it often; `name` says what was compiled; `kind` what a line is: `tsv`, `text` or `json`;
     `header` is what each file begins with, a whole line or nothing; `colored` the form for a
-    terminal, itself when there is no other; `readable` whether `parse_line(name, …)` reads it.
+    terminal, itself when there is no other; `readable` whether `parse_line(name, …)` reads it;
+    `note`, of a format whose lines are objects, makes the log's own lines (see `notes`).
     """
 
-    __slots__ = ("_colored", "header", "kind", "line", "name")
+    __slots__ = ("_colored", "header", "kind", "line", "name", "note")
 
     def __init__(
-        self, name: str, line: _Line, kind: Kind, header: str = "", colored: Format | None = None
+        self,
+        name: str,
+        line: _Line,
+        kind: Kind,
+        header: str = "",
+        colored: Format | None = None,
+        note: NoteFunction | None = None,
     ) -> None:
         self.name = name
         self.line = line
         self.kind = kind
         self.header = header
+        self.note = note
         self._colored = colored
 
     def __call__(self, record: AccessRecord) -> str:
@@ -178,9 +188,9 @@ _MAKERS: Final[dict[str, Callable[[Shown], Format]]] = {
     ),
     "short": _morgan("short"),
     "tiny": _morgan("tiny"),
-    "json": lambda shown: Format("json", json_line(shown), "json"),
-    "ecs": lambda shown: Format("ecs", ecs_line(shown), "json"),
-    "caddy": lambda shown: Format("caddy", caddy_line(shown), "json"),
+    "json": lambda shown: Format("json", json_line(shown), "json", note=json_note),
+    "ecs": lambda shown: Format("ecs", ecs_line(shown), "json", note=ecs_note),
+    "caddy": lambda shown: Format("caddy", caddy_line(shown), "json", note=caddy_note),
 }
 
 NAMES: Final = tuple(_MAKERS)
@@ -195,13 +205,14 @@ def compile(
     `zone` is what `:date[locale]` and `:date[%…]` are told in, `redact` which names are secret
     (`redaction.NOTHING`: none); a Format that comes as `source` has its own. A function returns the
     line, or None to skip the record; what would tear the line is escaped; when it raises, a note
-    says so in the line's place (`#failed request=… error=KeyError`). Raises UsageError for anything
-    that is no format, naming the place.
+    says so in the line's place (`#failed request=… error=KeyError`; see `own`). Raises UsageError
+    for anything that is no format, naming the place.
     """
     if isinstance(source, Format):
         return source
     if callable(source):
-        return Format(getattr(source, "__qualname__", repr(source)), _own(source), "text")
+        name = getattr(source, "__qualname__", repr(source))
+        return Format(name, _own(name, source), "text")
     maker = _MAKERS.get(source)
     if maker is not None:
         return maker(Shown(redact))
@@ -213,12 +224,16 @@ def compile(
     )
 
 
-def _own(function: FormatFunction) -> _Line:
+def _own(name: str, function: FormatFunction) -> _Line:
+    what = f"format {name}"
+    takes(function, what, ("record",))
+
     def line(record: AccessRecord) -> str:
         try:
             made = function(record)
             return "" if made is None else one_line(made.removesuffix("\n")) + "\n"
-        except Exception as error:
+        except FAILED as error:
+            failed(what, error)
             return f"#failed request={record.id} error={type(error).__name__}\n"
 
     return line

@@ -17,6 +17,7 @@ from h2log.access.jsonshapes import (
     EcsLine,
     JsonLine,
 )
+from h2log.access.lines import is_note
 from h2log.access.parsed import OF_AN_END, Line
 from h2log.access.record import Outcome
 from h2log.access.text import from_json_text
@@ -35,6 +36,8 @@ def _json(decode: Callable[[str], Any], fill: Callable[[Any], Line]) -> Callable
     def read(line: str) -> Line:
         if "\n" in line or "\r" in line:
             raise ValueError("line: a line break in it")
+        if is_note(line):
+            raise ValueError("line: a note of the log, not a request")
         try:
             return fill(decode(line))
         except msgspec.DecodeError as error:  # ValidationError too; both are ValueErrors

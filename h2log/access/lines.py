@@ -12,7 +12,7 @@ Two rules make a file of such lines safe to cut at newlines and at tabs, whateve
 
 A line without milliseconds, `-`, was written when its request arrived: it has no status either. A
 line that begins with `#` is a note of the log itself (say, how many lines were dropped), and no
-request: `parse` refuses it, `is_note` tells it apart.
+request: `parse` refuses it, `is_note` tells it apart (see `notes`).
 """
 
 from __future__ import annotations
@@ -25,6 +25,9 @@ __all__ = ["COLUMNS", "NOTE", "AccessLine", "escape", "is_note", "parse", "unesc
 
 NOTE: Final = "#"
 """What a note begins with; no request line does, for a timestamp begins with a digit."""
+
+_NOTE_KEY: Final = '"h2log.note":'
+"""The same in the formats whose lines are objects."""
 
 _NOT_PLAIN = re.compile(r"[^\x20-\x5b\x5d-\x7e]")
 _ESCAPE = re.compile(r"\\(?:x([0-9A-F]{2}))?")
@@ -97,8 +100,9 @@ def unescape(text: str) -> str:
 
 
 def is_note(line: str) -> bool:
-    """Return whether `line` is a note of the log itself and not a request."""
-    return line.startswith(NOTE)
+    """Return whether `line` is a note of the log itself and not a request, in any named format."""
+    # In a text among an object's values the quotes are escaped: only a key looks like this.
+    return line.startswith(NOTE) or (line.startswith("{") and _NOTE_KEY in line)
 
 
 def parse(line: str) -> AccessLine:
@@ -152,7 +156,7 @@ def _unescaped(found: re.Match[str]) -> str:
 def _complaint(line: str) -> str:
     """Return what keeps `line` from being seven well-formed columns."""
     if is_note(line):
-        return "line: a note of the log (it begins with #), not a request"
+        return "line: a note of the log, not a request"
     columns = line.split("\t")
     # A wrong column is named before a wrong count: of a damaged line it says more.
     for (name, (shape, words)), column in zip(_SHAPES.items(), columns, strict=False):

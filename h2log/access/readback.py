@@ -26,7 +26,8 @@ __all__ = ["Line", "parse_line"]
 def parse_line(format_name: str, line: str) -> Line:
     """Return what `line`, without its newline, tells; it was written in the named format.
 
-    Raises ValueError with what is wrong with it, KeyError for a format that is none.
+    Raises ValueError with what is wrong with it, and for a note of the log (`is_note` tells it
+    apart, `read_note` reads it), KeyError for a format that is none.
     """
     return _PARSERS[format_name](line)
 

@@ -41,6 +41,8 @@ class Outcome(Enum):
     """It was no well-formed request (RFC 9113 section 8.1.1)."""
     SHUTDOWN = "SHUTDOWN"
     """The server stopped before it was through."""
+    WORKER_LOST = "WORKER_LOST"
+    """The process that served it ended; its client may have all, some or nothing of a response."""
 
 
 class RequestFacts(Protocol):
@@ -69,6 +71,10 @@ class RequestFacts(Protocol):
 
 class ResponseFacts(Protocol):
     """What was answered."""
+
+    @property
+    def route(self) -> str:
+        """The pattern that it answers, of a response that is kept in memory."""
 
     @property
     def headers(self) -> list[tuple[str, str]]:

@@ -120,7 +120,8 @@ class Redaction:
         if "@" in text or ("%" in text and ("3D" in text or "3d" in text or "40" in text)):
             return self._url(text)
         # No encoded pair and no user can be in it: most have only names to look at.
-        for name in _PLAIN_NAMES.findall(text):
+        begin = max(0, text.find("?", 0, text.find("=")))  # names without a value hide nothing
+        for name in _PLAIN_NAMES.findall(text, begin):
             if self.hides_key(name):
                 return self._url(text)
         return text

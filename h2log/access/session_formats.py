@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from h2log.access.lines import escape
+from h2log.access.notes import NoteFunction, json_note
 from h2log.access.record import Session
 from h2log.clock import iso_second
 
@@ -123,9 +124,16 @@ def _escaped(char: str) -> str:
 class _SessionFormat:
     """A format of the session log, as the writer uses one."""
 
-    def __init__(self, name: str, line: Callable[[SessionEvent], str], header: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        line: Callable[[SessionEvent], str],
+        header: str = "",
+        note: NoteFunction | None = None,
+    ) -> None:
         self.name = name
         self.header = header
+        self.note = note
         self._line = line
 
     def __call__(self, item: SessionEvent) -> str:
@@ -133,8 +141,8 @@ class _SessionFormat:
 
 
 SESSION_FORMATS: Final = {
-    "h2log": _SessionFormat("h2log", _tab_separated, "#Fields: " + "\t".join(COLUMNS) + "\n"),
-    "json": _SessionFormat("json", _json, ""),
+    "h2log": _SessionFormat("h2log", _tab_separated, f"#Fields: {' '.join(COLUMNS)}\n"),
+    "json": _SessionFormat("json", _json, note=json_note),
 }
 
 

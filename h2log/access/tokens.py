@@ -20,6 +20,7 @@ from datetime import UTC, tzinfo
 from difflib import get_close_matches
 from typing import Final
 
+from h2log.access.own import FAILED, failed, takes
 from h2log.access.record import AccessRecord, Detail
 from h2log.access.shown import DEFAULT_SHOWN, Shown, Value
 from h2log.access.stamps import date_stamp
@@ -32,8 +33,8 @@ __all__ = ["Text", "TokenFunction", "bind", "suggestion", "token", "token_names"
 Text = Callable[[AccessRecord], str]
 """Returns what stands in the line: escaped, never empty."""
 
-TokenFunction = Callable[[AccessRecord, str | None], object]
-"""An application's token: the record and the argument in, the text (or None) out."""
+TokenFunction = Callable[[AccessRecord, str | None], object] | Callable[[AccessRecord], object]
+"""An application's token: the record, and the argument if it takes one, in; text or None out."""
 
 _Binder = Callable[[str | None, tzinfo, Shown], Text]
 
@@ -47,24 +48,35 @@ _MAX_DIGITS: Final = 9
 def token(name: str, function: TokenFunction) -> None:
     """Define `:name`, or replace it, for every format that is compiled from now on.
 
-    `function(record, argument)` returns the text, which is escaped, or None for `-`; what is no
-    text is turned into one. It is given the record as it is, and masks what is secret itself (see
-    `redaction`). When it raises, the exception's name stands there (`!KeyError`): a
-    request has its line whatever an application's token does. Raises UsageError for a bad name.
+    `function(record, argument)`, or `function(record)` for a token without an argument, returns
+    the text, which is escaped, or None for `-`; what is no text is turned into one. It is given the
+    record as it is, and masks what is secret itself (see `redaction`). When it raises, the
+    exception's name stands there (`!KeyError`): a request has its line whatever an application's
+    token does; see `own`. Raises UsageError for a bad name, and for a function that cannot be
+    called so.
     """
     if _NAME(name) is None:
         raise UsageError(
             f"bad token name {name!r}: two or more letters, digits, - or _, without the colon"
         )
 
+    what = f"token :{name}"
+    call: Callable[..., object] = function
+    alone = takes(call, what, ("record", "argument"), ("record",)) == 1
+
     def binder(argument: str | None, zone: tzinfo, shown: Shown) -> Text:
+        if alone:
+            _no_argument(argument)
+        rest = () if alone else (argument,)
+
         def text(record: AccessRecord) -> str:
             try:
-                value = function(record, argument)
+                value = call(record, *rest)
                 if value is None:
                     return "-"
                 return quoted(value if type(value) is str else str(value)) or "-"
-            except Exception as error:
+            except FAILED as error:
+                failed(what, error)
                 return f"!{type(error).__name__}"
 
         return text

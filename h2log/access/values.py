@@ -211,4 +211,8 @@ def host_and_port(authority: str) -> tuple[str, int | None]:
 def route(record: AccessRecord) -> str | None:
     """Return the pattern of the route that answered, as UTF-8 of the wire."""
     detail = record.detail
-    return to_wire(detail.route) if detail is not None and detail.route else None
+    if detail is not None and detail.route:
+        return to_wire(detail.route)
+    # A response from memory is answered without a look at the routes: it knows its own.
+    response = record.response
+    return to_wire(response.route) if response is not None and response.route else None

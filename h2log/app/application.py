@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar, Unpack
 
 from h2log.app.files.negotiation import IDENTITY
@@ -65,6 +65,12 @@ class App:
         self._table: Table | None = None
         self._kept: list[Kept] = []
         self._started: list[Lifecycle] = []
+        self.log_health: Callable[[], Sequence[Any]] = tuple
+        """Returns how each log does: the outputs of the access log, the session's, our own.
+
+        Set by who serves the application in one process; objects with `path`, `written`, `dropped`,
+        `skipped`, `bytes`, `queued_lines`, `queued_bytes`, `failing` and more (`logfile.health`).
+        """
 
     # Building: routes
 
@@ -207,9 +213,11 @@ class App:
 
         The first that is added is the outermost. It sees what the request asks for: `route` and
         `params` are set, and errors (HTTPError 404 and 405 too) are exceptions of `call_next`.
-        What is not below `prefix` costs next to nothing more. `static=False` leaves folders out:
-        their files then are answered from memory as without it. Raises RouteError for a prefix that
-        is no path.
+        What is not below `prefix` costs next to nothing more. A folder's page may have an address
+        that is not: `/private` does not cover `/private.html` or `/private.md`, of which it is the
+        clean URL; add the middleware for these too, or keep such pages in a folder `/private/`.
+        `static=False` leaves folders out: their files then are answered from memory as without it.
+        Raises RouteError for a prefix that is no path.
         """
         self._registry.add_layer(middleware, prefix, static)
 
@@ -266,6 +274,10 @@ class App:
         Raises as `prepare`.
         """
         return (self._table or self.prepare()).folders()
+
+    def middlewares(self) -> Iterator[Middleware]:
+        """Yield what was given to `use`, in mounted applications too."""
+        return _middlewares(self._registry)
 
     def prepare(self) -> Table:
         """Get ready for requests; the first request does it otherwise, and each after a change.
@@ -348,6 +360,13 @@ def _registered(registry: Registry, prefix: str, text: str) -> Iterator[Register
         yield Registered(("GET",), f"{prefix}{folder.prefix}*", folder.place)
     for mount in registry.mounts:
         yield from _registered(mount.registry, prefix + mount.prefix, text + mount.text)
+
+
+def _middlewares(registry: Registry) -> Iterator[Middleware]:
+    for layer in registry.layers:
+        yield layer.run
+    for mount in registry.mounts:
+        yield from _middlewares(mount.registry)
 
 
 def _lifecycles(registry: Registry) -> Iterator[Lifecycle]:

@@ -13,6 +13,7 @@ __all__ = [
     "CONDITIONS",
     "MAX_RANGES",
     "http_time",
+    "lists",
     "precondition",
     "select_ranges",
 ]
@@ -43,8 +44,11 @@ def http_time(text: str) -> int | None:
         return None
 
 
-def _lists(value: str, etag: str, *, weak: bool) -> bool:
-    """Say whether a list of entity tags has `etag`, by weak or strong comparison (8.8.3.2)."""
+def lists(value: str, etag: str, *, weak: bool = False) -> bool:
+    """Say whether a list of entity tags has `etag`, by strong or weak comparison.
+
+    `*` has every tag (RFC 9110 sections 8.8.3.2, 13.1.1 and 13.1.2).
+    """
     if value.strip() == "*":
         return True
     if not weak and etag.startswith("W/"):
@@ -68,7 +72,7 @@ def precondition(headers: Headers, etag: str, modified: int | None) -> int | Non
     """
     match = headers.joined("if-match")
     if match is not None:
-        if not _lists(match, etag, weak=False):
+        if not lists(match, etag):
             return 412
     elif (value := headers.joined("if-unmodified-since")) is not None:
         since = http_time(value)
@@ -76,7 +80,7 @@ def precondition(headers: Headers, etag: str, modified: int | None) -> int | Non
             return 412
     none_match = headers.joined("if-none-match")
     if none_match is not None:
-        return 304 if _lists(none_match, etag, weak=True) else None
+        return 304 if lists(none_match, etag, weak=True) else None
     if (value := headers.joined("if-modified-since")) is not None:
         since = http_time(value)
         if since is not None and modified is not None and modified <= since:
@@ -137,10 +141,12 @@ def select_ranges(
     """Return the ranges asked for as (first, last), None to send all; none at all is a 416.
 
     Those that overlap, or nearly touch, are one; the others keep the order in which they were asked
-    for (RFC 9110 sections 14.2 and 15.3.7.2). A set of more than `MAX_RANGES` is ignored. `now`
-    (epoch seconds) lets a date in If-Range count only once it cannot be another version's too.
+    for (RFC 9110 sections 14.2 and 15.3.7.2). A set of more than `MAX_RANGES` is ignored, and so is
+    every set where there is no content: all of nothing is an answer, and no reason for an error.
+    `now` (epoch seconds) lets a date in If-Range count only once it cannot be another version's
+    too.
     """
-    asked = _asked_ranges(headers, etag, modified, now)
+    asked = _asked_ranges(headers, etag, modified, now) if length else None
     if asked is None:
         return None
     found = [place for spec in asked if (place := _place(spec, length)) is not None]

@@ -16,7 +16,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, QuerystringParser, parse_options_header
 
 from h2log.app.headers import Headers
-from h2log.app.uploads import SPOOL_BYTES, UploadFile
+from h2log.app.uploads import SPOOL_BYTES, Spool, UploadFile
 from h2log.errors import HTTPError
 
 __all__ = ["Form", "FormLimits", "parse_form"]
@@ -45,9 +45,9 @@ class FormLimits(NamedTuple):
     """The most that a form may have; more is answered with 413 (Content Too Large)."""
 
     max_fields: int = 1000
-    """Fields (Django and Starlette 1,000)."""
+    """Fields (Django and Starlette 1,000); of an urlencoded form no more `&` either."""
     max_files: int = 100
-    """Files (Django 100); each that is on the disk is an open descriptor."""
+    """Files (Django 100)."""
     max_field_bytes: int = 1024 * 1024
     """Bytes of one field, its name included; four times as many for all together."""
 
@@ -118,8 +118,8 @@ async def parse_form(
 ) -> Form:
     """Parse a form of `content_type` that comes in `pieces`.
 
-    Raises HTTPError 415 for what is no form, 400 for a malformed one, 413 past a limit, and what
-    `pieces` raises; no file is left open then.
+    Raises HTTPError 415 for what is no form, 400 for a malformed one, 413 past a limit, 503 when
+    the system has no room for its files, and what `pieces` raises; no file is left open then.
     """
     media_type, options = parse_options_header(content_type)
     if media_type == URLENCODED.encode():
@@ -191,6 +191,7 @@ async def _parse_urlencoded(pieces: AsyncIterator[bytes], limits: FormLimits) ->
         }
     )
     async for piece in pieces:
+        fields.separated(piece.count(b"&"))
         parser.write(piece)
     parser.finalize()
     return Form(tuple(fields.pairs))
@@ -208,13 +209,23 @@ class _Fields:
         self._count = 0
         self._size = 0  # of the field that is coming
         self._total = 0
+        self._separators = 0
         self.pairs: list[tuple[str, str | UploadFile]] = []
 
     def begin(self) -> None:
         self._count += 1
         self._size = 0
         if self._count > self._limits.max_fields:
-            raise HTTPError(413, f"the form has more than {self._limits.max_fields} fields")
+            raise self._too_many()
+
+    def separated(self, count: int) -> None:
+        """So many separators come: the parser looks at each, also where no field is between two."""
+        self._separators += count
+        if self._separators > self._limits.max_fields:
+            raise self._too_many()
+
+    def _too_many(self) -> HTTPError:
+        return HTTPError(413, f"the form has more than {self._limits.max_fields} fields")
 
     def grow(self, size: int) -> None:
         most = self._limits.max_field_bytes
@@ -243,6 +254,7 @@ class _Multipart(_Fields):
         self._text = bytearray()
         self._file: UploadFile | None = None
         self._files: list[UploadFile] = []
+        self._spool = Spool()
         self._coming: list[tuple[UploadFile, bytes | None]] = []  # None: the file is complete
         self._memory = 0  # bytes of files that are in memory
         self.ended = False
@@ -281,7 +293,8 @@ class _Multipart(_Fields):
             return
         if len(self._files) == self._limits.max_files:
             raise HTTPError(413, f"the form has more than {self._limits.max_files} files")
-        self._file = UploadFile(self._name, filename.decode("utf-8", "replace"), headers)
+        called = filename.decode("utf-8", "replace")
+        self._file = UploadFile(self._name, called, headers, self._spool)
         self._files.append(self._file)
 
     def part_data(self, data: bytes, start: int, stop: int) -> None:

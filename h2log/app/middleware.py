@@ -5,17 +5,23 @@ call_next(request)` for the response of what it surrounds, or answers itself. An
 inside is an exception of `call_next`. Error handlers of an application stand outside of its
 middleware, so that they answer what a middleware raises too; those of a route stand inside. An
 exception that no handler answers goes on outwards.
+
+A response that `call_next` returns is the middleware's own, to change as it likes, whatever the
+handler does with the object that it returned. What one holds open (a file) is closed when the
+middleware drops it: returns another, or raises. Where it returns a stream of its own, that closes
+what it reads from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Mapping
 from types import TracebackType
 from typing import Any, Final, NamedTuple
 
+from h2log.app.downloads import FileError, with_file
 from h2log.app.patterns import RouteError, canonical, covers
 from h2log.app.request import Request
-from h2log.app.response import Response
+from h2log.app.response import FileAt, FileContent, Response
 from h2log.app.router import Answer, Handler
 from h2log.errors import HTTPError
 
@@ -199,13 +205,16 @@ def guard(call: Handler, handlers: ErrorHandlers, mounted: str) -> Handler:
             if handler is None:
                 raise
             return _handled(request, error, handler, mounted)
-        if isinstance(answer, Response):
+        if isinstance(answer, Response) and not isinstance(answer.body, FileAt):
             return answer
         return Continued(answer, lambda answer: later(request, answer))
 
     async def later(request: Request, answer: object) -> Response:
         try:
-            return await _awaited(answer, "handler", request)
+            response = await _awaited(answer, "handler", request)
+            if isinstance(response.body, FileAt):
+                response = await with_file(response, request)
+            return response
         except Exception as error:
             handler = handlers.find(error)
             if handler is None:
@@ -236,7 +245,8 @@ def _noted(request: Request, error: Exception, response: Response) -> Response:
     """Leave an unexpected exception for the log, if the client is told that something failed.
 
     The response to an HTTPError has the fields that the error came with, where it has no own: what
-    middleware put there (a cookie), or what its status asks for (`allow`, `www-authenticate`).
+    middleware put there (a cookie), or what its status asks for (`allow`, `www-authenticate`). That
+    to a FileError also has the work that the handler left to do.
     """
     if not isinstance(error, HTTPError):
         if response.status >= 500:
@@ -244,13 +254,76 @@ def _noted(request: Request, error: Exception, response: Response) -> Response:
         return response
     known = {name for name, _ in response.headers} - _REPEATED
     lacking = [(name.lower(), value) for name, value in error.headers if name.lower() not in known]
-    if lacking:
+    left = error.background if isinstance(error, FileError) else []
+    if lacking or left:
         response = response.copy()
         response.headers = [*response.headers, *lacking]
+        if left:
+            response.background = [*left, *(response.background or ())]
     return response
 
 
 # Middleware
+
+
+class _Next:
+    """What one run of a middleware calls for the response of what it surrounds."""
+
+    __slots__ = ("_call", "_mounted", "holding", "over")
+
+    def __init__(self, call: Handler, mounted: str) -> None:
+        self._call = call
+        self._mounted = mounted
+        self.holding: list[Response] = []
+        """What was returned that may hold something open."""
+        self.over = False
+        """The middleware has returned or raised."""
+
+    async def __call__(self, request: Request) -> Response:
+        """Return the response, the caller's own."""
+        try:
+            answer = self._call(request)
+            response = (
+                answer
+                if isinstance(answer, Response)
+                else await _awaited(answer, "handler", request)
+            )
+            if isinstance(response.body, FileAt):
+                response = await with_file(response, request)
+        finally:
+            request.mounted = self._mounted
+        # The same object may answer other requests: from memory, or one that a module has made.
+        response = response.copy()
+        if not isinstance(response.body, bytes):
+            self.holding.append(response)
+            if self.over:  # called by a task that has outlived the middleware
+                await self.drop(None)
+        return response
+
+    async def drop(self, kept: Response | None) -> None:
+        """Close what the middleware has not returned."""
+        self.drop_files(kept)
+        if kept is not None and _may_read(kept.body, self.holding):
+            return
+        for response in self.holding:
+            close = getattr(response.body, "aclose", None)
+            if close is not None and (kept is None or response.body is not kept.body):
+                await close()
+
+    def drop_files(self, kept: Response | None) -> None:
+        """Close the files that the middleware has not returned."""
+        body = None if kept is None else kept.body
+        if _may_read(body, self.holding):
+            return
+        mine = body.file if isinstance(body, FileContent) else None  # perhaps another part of it
+        for response in self.holding:
+            if isinstance(response.body, FileContent) and response.body.file is not mine:
+                response.body.file.close()
+
+
+def _may_read(body: object, holding: list[Response]) -> bool:
+    """Say whether a body may be a middleware's own stream, which reads from another's."""
+    return isinstance(body, AsyncIterable) and all(body is not other.body for other in holding)
 
 
 def surround(call: Handler, layer: Layer, mounted: str) -> Handler:
@@ -260,25 +333,28 @@ def surround(call: Handler, layer: Layer, mounted: str) -> Handler:
     """
     run, prefix = layer.run, layer.prefix
 
-    async def call_next(request: Request) -> Response:
-        try:
-            answer = call(request)
-            return (
-                answer
-                if isinstance(answer, Response)
-                else await _awaited(answer, "handler", request)
-            )
-        finally:
-            request.mounted = mounted
-
     async def surrounded(request: Request) -> Response:
         request.mounted = mounted
-        answer = run(request, call_next)
-        return (
-            answer
-            if isinstance(answer, Response)
-            else await _awaited(answer, "middleware", request)
-        )
+        inner = _Next(call, mounted)
+        try:
+            answer = run(request, inner)
+            response = (
+                answer
+                if isinstance(answer, Response)
+                else await _awaited(answer, "middleware", request)
+            )
+        except GeneratorExit:  # closed where it waits: nothing can be awaited any more
+            inner.drop_files(None)
+            raise
+        except BaseException:
+            inner.over = True
+            if inner.holding:
+                await inner.drop(None)
+            raise
+        inner.over = True
+        if inner.holding and [response] != inner.holding:
+            await inner.drop(response)
+        return response
 
     def where_it_applies(request: Request) -> Answer:
         applies = covers(prefix, canonical(request.raw_path))

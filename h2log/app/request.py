@@ -40,7 +40,8 @@ class Request:
     """One request.
 
     `method`; `target` is the path with its query as the client sent it; `path` the path alone,
-    percent coding undone; `scheme`; `authority` (the host); `client` is the peer's address and
+    percent coding undone; `scheme` is `https` over TLS, else `http`, whatever the client says;
+    `authority` (the host); `client` is the peer's address and
     port; `session_id` and `id` are the connection's and the request's ids, as in the log; `params`
     are the values of the route's parts; `protocol` is that of an extended CONNECT (RFC 8441).
 
@@ -173,7 +174,9 @@ class Request:
         """Tell the client, before the response, what it will need: 103 (RFC 8297).
 
         `links` are values of Link fields: `</style.css>; rel=preload; as=style`. Does nothing once
-        the response has begun. Raises ValueError for a value that would not be one line.
+        the response has begun, nor over HTTP/1.1 unless a browser goes to a page: other clients
+        may take a 103 for the response (RFC 8297 section 3). Raises ValueError for a value that
+        would not be one line.
         """
         for link in links:
             if not link.isprintable() or not link.isascii() or link != link.strip(" "):
@@ -231,10 +234,11 @@ class Request:
 
         Such are classes of msgspec, dataclasses, typed dictionaries, `list[int]`, unions …
         Raises HTTPError 415 when the content's type is another or missing (a page of another site
-        can send such a request without asking), 400 for what is no JSON, and 422 for what is, but
-        no `type`: the detail names the place, `$.user.age: expected int, got str`. Raises as
-        `body`, and TypeError for a type that msgspec does not know.
+        can send such a request without asking), or when it has a content coding, 400 for what is no
+        JSON, and 422 for what is, but no `type`: the detail names the place, `$.user.age: expected
+        int, got str`. Raises as `body`, and TypeError for a type that msgspec does not know.
         """
+        self._check_coding()
         content_type = self.headers.get("content-type")
         if not _is_json(content_type):
             raise HTTPError(
@@ -265,10 +269,12 @@ class Request:
 
         Files of up to 1 MiB are in memory, larger ones in a temporary file; all are closed when
         the request ends. `max_field_bytes` bounds each field, four times as much all of them; the
-        server's `max_body_bytes` bounds the whole. Raises HTTPError 415 for what is no form, 400
-        for a malformed one, 413 past a limit. Raises as `stream`; the content is used up then.
+        server's `max_body_bytes` bounds the whole. Raises HTTPError 415 for what is no form or has
+        a content coding, 400 for a malformed one, 413 past a limit, 503 when the server has no room
+        for its files. Raises as `stream`; the content is used up then.
         """
         if self._form is None:
+            self._check_coding()
             limits = FormLimits(max_fields, max_files, max_field_bytes)
             content_type = self.headers.get("content-type")
             async with aclosing(self.stream()) as pieces:
@@ -279,6 +285,16 @@ class Request:
         """The request has ended: close what was opened for it. The server calls it."""
         if self._form is not None:
             self._form.close_soon()
+
+    def _check_coding(self) -> None:
+        """Refuse content that is coded: nothing here decodes it (RFC 9110 section 15.5.16)."""
+        coding = self.headers.joined("content-encoding")
+        if coding is not None and coding.strip().lower() not in ("", "identity"):
+            raise HTTPError(
+                415,
+                f"expected content without a coding, got content-encoding {coding}",
+                (("accept-encoding", "identity"),),
+            )
 
     def _begin(self, *, streaming: bool) -> None:
         if self._streamed or (streaming and self._pieces):

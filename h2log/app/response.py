@@ -60,7 +60,7 @@ class FileContent(NamedTuple):
 
 
 class FileAt(NamedTuple):
-    """The file at `path`: opened when the response is sent, see `Response.file`."""
+    """The file at `path`: opened right behind the handler, see `Response.file`."""
 
     path: str
 
@@ -87,7 +87,7 @@ class Response:
     6.5.1); TypeError for what is of no such type.
     """
 
-    __slots__ = ("background", "body", "headers", "status", "trailers", "wire")
+    __slots__ = ("background", "body", "headers", "route", "status", "trailers", "wire")
 
     def __init__(
         self,
@@ -135,6 +135,8 @@ class Response:
         self.trailers = trailers
         self.background: list[Work] | None = None
         """What `after` adds to."""
+        self.route = ""
+        """The pattern that it answers, for the log: of what is kept in memory."""
         self.wire: Any = None
         """Owned by whoever sends it: this response as bytes, when it is sent again and again."""
         if background != ():
@@ -180,10 +182,11 @@ class Response:
     ) -> Self:
         """Return the file at `path`, with its type, date, tag and length.
 
-        It is opened when the response is sent: 404 when it is not there, and a 304, 412, 206 or 416
-        as the conditions and ranges of the request want it. `path` is taken as it is: what of it
-        comes from a client, a handler has to check, or to leave to `App.static`. With `download`
-        the client saves it under that name (RFC 6266).
+        It is opened when the handler has returned: a 404 when it is not there, and a 304, 412, 206
+        or 416 as the conditions and ranges of the request want it. Middleware is given what came of
+        it, and errors go to error handlers, as if the handler had raised them. `path` is taken as
+        it is: what of it comes from a client, a handler has to check, or to leave to `App.static`.
+        With `download` the client saves it under that name (RFC 6266).
         """
         fields = lower_fields(headers)
         if download is not None:
@@ -304,8 +307,17 @@ class Response:
 
     def copy(self) -> Self:
         """Return the same response, whose fields can be changed without changing this one's."""
-        made = copy(self)
+        made: Self
+        if self.__class__ is Response:
+            # As `copy` does, ten times as fast: whatever middleware surrounds is copied.
+            made = object.__new__(self.__class__)
+            made.body = self.body
+            made.status = self.status
+        else:
+            made = copy(self)
         made.headers = list(self.headers)
+        trailers = self.trailers
+        made.trailers = list(trailers) if isinstance(trailers, list) else trailers
         made.background = None if self.background is None else list(self.background)
         made.wire = None
         return made

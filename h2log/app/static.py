@@ -2,8 +2,11 @@
 
 What is never served, always as 404: a name that begins with a dot, `..`, NUL, an encoded slash or
 backslash, anything that is no regular file, and whatever a symbolic link leads to outside of the
-folder. Files up to `SMALL` are kept in memory, whole and ready; a kept file is compared with the
-disk at most once a second. Larger ones are read as they are sent.
+folder or at such a name in it. The one name with a dot that is served is `.well-known`, directly
+below `/` (RFC 8615).
+
+Files up to `SMALL` are kept in memory, whole and ready; a kept file is compared with the disk at
+most once a second. Larger ones are read as they are sent.
 
 The parts are in `files/`: what a path means (`lookup`), which representation is sent
 (`representation`), what stays in memory (`memory`), what conditions and ranges leave of a response
@@ -19,18 +22,18 @@ from typing import Final, Unpack
 
 from h2log.app.files import listing
 from h2log.app.files.compression import LEAST, compress, makeable
-from h2log.app.files.disk import Root, tell_trouble
+from h2log.app.files.disk import Opened, Root, tell_trouble
 from h2log.app.files.entry import Address, Entry
 from h2log.app.files.lookup import SMALL, Found, Listed, Lookup, Redirect
 from h2log.app.files.memory import OUT, Memory
 from h2log.app.files.negotiation import IDENTITY, choose_media, codings_of, is_https, wish
 from h2log.app.files.options import StaticOptions, choices
-from h2log.app.files.partial import Whole, narrowed
+from h2log.app.files.partial import Whole, all_of, narrowed
 from h2log.app.files.paths import segments
 from h2log.app.files.reload import CHANGES
 from h2log.app.files.representation import Representations, narrowed_wish
 from h2log.app.files.rules import Security
-from h2log.app.files.threads import FILE_THREADS, Flights, in_thread
+from h2log.app.files.threads import FILE_THREADS, LISTING_THREADS, Flights, in_thread
 from h2log.app.request import Request
 from h2log.app.response import Response
 from h2log.errors import HTTPError, UsageError
@@ -44,6 +47,9 @@ _PAGES_IN_NEED: Final = ("500.html", "502.html", "503.html", "504.html", "50x.ht
 """Pages that are read when the server starts: when they are needed, perhaps nothing can be read."""
 # What a page that stands for an error does not have: it is not the file that was asked for.
 _OF_THE_FILE: Final = frozenset(("accept-ranges", "cache-control", "etag", "last-modified", "link"))
+_ALLOWED: Final = "GET, HEAD, OPTIONS"
+_SPA_VARIES: Final = "accept, sec-fetch-dest"
+"""What tells a browser that goes to a page from other clients."""
 _NAVIGATIONS: Final = frozenset(("document", "embed", "fencedframe", "frame", "iframe", "object"))
 
 
@@ -65,7 +71,7 @@ class StaticFolder:
         self._choices = chosen = choices(options)
         if chosen.spa and not all(segments(chosen.spa) or [""]):
             raise UsageError(f"the static folder's option spa: {chosen.spa!r} is no file inside it")
-        self._root = Root(root)
+        self._root = Root(root, well_known=prefix == "/")
         self.root = self._root.path
         self.prefix = prefix
         self._security = Security(chosen.security)
@@ -74,8 +80,16 @@ class StaticFolder:
         self._flights = Flights()
         self._lookup = Lookup(self._root, prefix, chosen, self.memory.entries.get)
         self._representations = Representations(
-            self._lookup, self.memory, self._flights, chosen, self._security
+            self._lookup, self.memory, self._flights, chosen, self._security, f"{prefix}*"
         )
+        if chosen.spa and self._lookup.file(chosen.spa) is None:
+            raise UsageError(
+                f"the static folder's option spa: there is no file {chosen.spa!r} in {self.root}; "
+                "build it before the server starts, or name the one that is there"
+            )
+        self._missing = [("cache-control", "no-cache")]
+        if chosen.spa:
+            self._missing.append(("vary", _SPA_VARIES))
         self._codings = makeable() if chosen.compress else ()
         self._interval = -1.0 if chosen.watch else CHECK_INTERVAL
         self._in_need: dict[str, Entry] = {}
@@ -158,59 +172,93 @@ class StaticFolder:
     def answer(self, request: Request, now: float) -> Response | Awaitable[Response]:
         """Answer a request for something below the prefix; awaits only for what is not in memory.
 
-        Raises HTTPError 404, 405, 412, 416 and 503.
+        Raises HTTPError 404, 405, 412, 416 and 503, with the folder's security fields.
         """
         if request.method not in ("GET", "HEAD"):
-            raise HTTPError(405, headers=(("allow", "GET, HEAD, OPTIONS"),))
+            if request.method == "OPTIONS":
+                return self.options(request)
+            raise self._strict(request, HTTPError(405, headers=(("allow", _ALLOWED),)))
         path = request.raw_path
         if self.changes is not None and path == self.prefix + CHANGES:
             return self.changes()
         page = self._choices.markdown and _wants_page(request)
         wished = wish(request.scheme, request.fields)
-        if request.method == "GET" and "range" in request.headers:
-            wished = narrowed_wish(wished, request.headers)
         entry = self._known(f"\0{path}", now) if page else None
         if entry is None:
             entry = self._known(path, now)
             if page and entry is not None and entry.vary:  # what others get, who want no page
                 entry = None
-        whole = None if entry is None else self._representations.ready(entry, wished)
+        whole = None
+        if entry is not None:
+            whole = self._representations.ready(entry, narrowed_wish(wished, request, entry))
         if entry is None or whole is None:
             request.cache = "miss"
             return self._load(request, path, page, wished, now)
         request.cache = "hit"
         _hint(request, entry)
-        return narrowed(request, whole)
+        try:
+            return narrowed(request, whole)
+        except HTTPError as error:
+            raise self._strict(request, error) from None
+
+    def options(self, request: Request) -> Response:
+        """Answer OPTIONS on whatever is below the prefix (RFC 9110 section 9.3.7)."""
+        return Response(b"", 204, [("allow", _ALLOWED), *self._security_of(request)])
 
     async def _load(
         self, request: Request, path: str, page: bool, wished: str, now: float
     ) -> Response:
         below = path[len(self.prefix) :]
         try:
-            found = await self._find((below, page), lambda: self._lookup.find(below, page))
+            known = self._known(path, now)
+            if known is not None and known.content is None:
+                # Each request opens a large file for itself: there is nothing to share.
+                found = await in_thread(lambda: self._lookup.find(below, page))
+            else:
+                found = await self._find((below, page), lambda: self._lookup.find(below, page))
             if isinstance(found, Found):
                 self._remember(found, f"\0{path}" if page and found.entry.vary else path, now)
                 _hint(request, found.entry)
+                wished = narrowed_wish(wished, request, found.entry)
                 whole, opened = await self._representations.choose(found, wished)
                 return narrowed(request, whole, opened)
             if isinstance(found, Redirect):
                 return self._redirect(request, found)
             if isinstance(found, Listed):
                 return await self._list(request, found, wished)
-            # What no file can be called is no page of an application either.
+            # What no file can be called is no page of an application either, nor is what is
+            # well known: that it is not there has to be told (RFC 8615).
             spa = self._choices.spa and segments(below) is not None
             if spa and _is_navigation(request):
-                fallback = await self._file(self._choices.spa, wished, now)
+                fallback = await self._file(
+                    self._choices.spa, lambda entry: narrowed_wish(wished, request, entry), now
+                )
                 if fallback is not None:
-                    return _varying(narrowed(request, fallback))
+                    return _varying(narrowed(request, *fallback))
             raise HTTPError(404)
         except HTTPError as error:
-            if error.status != 404 and error.status < 500:
-                raise
-            response = await self.error_page(request, error.status, now)
+            response = None
+            if error.status == 404 or error.status >= 500:
+                response = await self.error_page(request, error.status, now)
             if response is None:
-                raise
+                raise self._strict(request, error) from None
             return _varying(response) if self._choices.spa else response
+
+    def _security_of(self, request: Request) -> list[tuple[str, str]]:
+        """Return the security fields of what is no file's content, where they are asked for."""
+        if self._choices.security is False:
+            return []
+        return self._security.fields(request.scheme == "https")
+
+    def _strict(self, request: Request, error: HTTPError) -> HTTPError:
+        """Return an error with the fields that the folder's responses have.
+
+        Another one: of work that several wait for each is given the same.
+        """
+        fields = self._missing if error.status == 404 else []
+        return HTTPError(
+            error.status, error.detail, (*error.headers, *fields, *self._security_of(request))
+        )
 
     async def _find(
         self, key: Hashable, work: Callable[[], Found | Redirect | Listed | None]
@@ -222,17 +270,23 @@ class StaticFolder:
             return found.own() or await in_thread(work)
         return found
 
-    async def _file(self, name: str, wished: str, now: float) -> Whole | None:
-        """Return a small file of the folder by its name, None when there is none."""
+    async def _file(
+        self, name: str, wished: Callable[[Entry], str], now: float
+    ) -> tuple[Whole, Opened | None] | None:
+        """Return a file of the folder by its name, None when there is none.
+
+        `wished` tells from which of its representations to choose; the open file is a large one's.
+        """
         where = f"\0{name}"
         entry = self._known(where, now)
-        whole = None if entry is None else self._representations.ready(entry, wished)
-        if whole is None:
-            found = await self._find(("file", name), lambda: self._lookup.file(name))
-            if isinstance(found, Found) and found.entry.content is not None:
-                self._remember(found, where, now)
-                whole, _ = await self._representations.choose(found, wished)
-        return whole
+        whole = None if entry is None else self._representations.ready(entry, wished(entry))
+        if whole is not None:
+            return whole, None
+        found = await self._find(("file", name), lambda: self._lookup.file(name))
+        if not isinstance(found, Found):
+            return None
+        self._remember(found, where, now)
+        return await self._representations.choose(found, wished(found.entry))
 
     async def error_page(self, request: Request, status: int, now: float) -> Response | None:
         """Return the folder's own page for an error, None when it has none.
@@ -245,24 +299,29 @@ class StaticFolder:
         wished = wish(request.scheme, request.fields)
         for name in (f"{status}.html", f"{status // 10}x.html"):
             try:
-                whole = await self._file(name, wished, now)
+                found = await self._file(name, lambda entry: wished, now)
             except HTTPError:
                 whole = self._representations.plain(self._in_need.get(name), wished)
-            if whole is not None:
-                fields = [pair for pair in whole.headers if pair[0] not in _OF_THE_FILE]
-                return Response(whole.body, status, [*fields, ("cache-control", "no-cache")])
+                found = None if whole is None else (whole, None)
+            if found is not None:
+                page = all_of(*found)
+                fields = [pair for pair in page.headers if pair[0] not in _OF_THE_FILE]
+                return Response(page.body, status, [*fields, ("cache-control", "no-cache")])
         return None
 
     def _redirect(self, request: Request, found: Redirect) -> Response:
         _, mark, query = request.target.partition("?")
-        location = f"{self.prefix}{found.path}{mark}{query}"
+        # A client may send "#" as it is, where a browser would take it for a fragment's.
+        location = f"{self.prefix}{found.path}{mark}{query.replace('#', '%23')}"
         response = Response.redirect(location, 308)
-        if self._choices.security:
-            response.headers += self._security.fields(request.scheme == "https")
+        response.headers += self._security_of(request)
         return response
 
     async def _list(self, request: Request, listed: Listed, wished: str) -> Response:
-        """Return what is in a folder: made anew each time, for it depends on all that is there."""
+        """Return what is in a folder: made anew each time, for it depends on all that is there.
+
+        But once for all that ask for the same now, and apart from what reads files.
+        """
         order = listing.order_of(request.query.get("sort"), request.query.get("order"))
         media, _ = choose_media(request.headers.joined("accept"), ("text/html", "application/json"))
         json = media == "application/json"
@@ -284,7 +343,8 @@ class StaticFolder:
                 smaller = compress(content, coding, quick=True)
             return (content, "") if smaller is None else (smaller, coding)
 
-        content, applied = await in_thread(make)
+        key = ("list", listed, order, json, coding)
+        content, applied = await self._flights.run(key, make, LISTING_THREADS)
         fields = dict(self._security.fields(is_https(wished)))
         fields["content-security-policy"] = listing.POLICY
         etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
@@ -340,7 +400,7 @@ def _hint(request: Request, entry: Entry) -> None:
 
 def _varying(response: Response) -> Response:
     """Return a response that depends on whether a browser goes to a page."""
-    varies = "accept, sec-fetch-dest"
+    varies = _SPA_VARIES
     headers = []
     for name, value in response.headers:
         if name == "vary":

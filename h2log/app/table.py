@@ -8,8 +8,7 @@ application, so that its middleware and its error handlers see it, and then thos
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-from copy import copy
+from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple, NoReturn
 
 from h2log.app.middleware import Continued, Layer, entered, guard, surround
@@ -282,7 +281,7 @@ class Table:
         if len(spelled) < len(prefix):
             return scope.wrap(_always(_redirect(request, prefix)), folder=True)
         if request.method == "OPTIONS":
-            return scope.wrap(_always(_options(_FOLDER_ALLOWS)), folder=True)
+            return scope.wrap(folders[0].folder.options, folder=True)
         if not request.raw_path.startswith(prefix):  # the prefix is coded needlessly
             return scope.wrap(_always(_redirect(request, spelled)), folder=True)
 
@@ -296,9 +295,7 @@ class Table:
                 return answer
             return Continued(answer, lambda answer: self._search(request, folders, now, answer))
 
-        # What middleware does to a response must not be done to that in memory.
-        surrounded = any(True for _ in scope.layers(folder=True))
-        return scope.wrap(_copying(serve) if surrounded else serve, folder=True)
+        return scope.wrap(serve, folder=True)
 
     async def _search(
         self, request: Request, folders: list[_Files], now: float, answer: Answer | HTTPError
@@ -356,26 +353,6 @@ async def _awaited(answer: Answer | HTTPError) -> Response | HTTPError:
         if error.status != 404:
             raise
         return error
-
-
-def _copying(call: Handler) -> Handler:
-    """Return `call` with responses that are nobody else's."""
-
-    def copying(request: Request) -> Answer:
-        answer = call(request)
-        return _copied(answer) if isinstance(answer, Response) else Continued(answer, later)
-
-    async def later(answer: Awaitable[Response]) -> Response:
-        return _copied(await answer)
-
-    return copying
-
-
-def _copied(response: Response) -> Response:
-    own = copy(response)
-    own.headers = list(response.headers)
-    own.wire = None
-    return own
 
 
 def _discard(unsent: Response | HTTPError | None) -> None:

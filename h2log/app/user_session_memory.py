@@ -29,6 +29,9 @@ class MemoryStore:
     not used for the longest time goes. Raises ValueError for bounds that are not positive.
     """
 
+    shared = False
+    """Whether other processes have what one of them keeps, and one that comes after it too."""
+
     def __init__(self, max_sessions: int = 100_000, max_bytes: int = 64 * 1024 * 1024) -> None:
         if max_sessions < 1 or max_bytes < 1:
             raise ValueError("max_sessions and max_bytes of a MemoryStore must be at least 1")

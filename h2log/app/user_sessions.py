@@ -21,14 +21,16 @@ session, or gives it another id, then what the others change in it afterwards is
 An HTTPError that leaves the middleware has what its response needs for all this in its `headers`:
 an error handler that answers it with a response of its own takes them over.
 
-A response that was made with a look at the user session has `vary: cookie` and, unless it says how
-it may be cached, `cache-control: private, no-cache`; one that sets the cookie is `no-store`.
+A response that was made with a look at the user session has `vary: cookie` and is `private`,
+whatever else it says of caches, for not all of them heed `vary`: `public` and `s-maxage` are taken
+out. One that says nothing of caches is `private, no-cache`; one that sets the cookie is `no-store`.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, NamedTuple
 
@@ -58,8 +60,14 @@ _MOST_RENEWALS: Final = 60.0
 """Seconds between two renewals, unless told otherwise, at most: for a browser that asks all the
 time one write a minute."""
 
+_OF_SHARED_CACHES: Final = frozenset(("public", "s-maxage"))
+"""What tells shared caches to keep something; some heed it before `private`."""
+
 _TELL_EVERY: Final = 10.0
 """Seconds between two lines of the log about a store that goes on failing."""
+
+# An element of Cache-Control: a value in quotes may have commas.
+_DIRECTIVE: Final = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"|")+').findall
 
 _Fields = list[tuple[str, str]]
 
@@ -130,6 +138,11 @@ class UserSessions:
         self._reading = _Trouble("read")
         self._writing = _Trouble("written")
         self._set_cookie("", 0)  # raises ValueError for a name that is none
+
+    @property
+    def shared(self) -> bool:
+        """Whether several processes may serve: their store is one. A store says so, or is."""
+        return bool(getattr(self.store, "shared", True))
 
     async def close(self) -> None:
         """Close the store."""
@@ -336,18 +349,29 @@ def _with_fields(error: HTTPError, fields: _Fields) -> HTTPError:
     return own.with_traceback(error.__traceback__)
 
 
+def _private(caching: str) -> str:
+    """Return a Cache-Control as one that no shared cache may keep (RFC 9111 section 5.2.2.7)."""
+    kept = [
+        part
+        for part in (text.strip(" \t") for text in _DIRECTIVE(caching))
+        if part and part.lower().partition("=")[0].rstrip() not in _OF_SHARED_CACHES
+    ]
+    if not {"private", "no-store"} & {part.lower() for part in kept}:
+        # What `private` says of some fields it says of all now.
+        kept = ["private", *(part for part in kept if not part.lower().startswith("private="))]
+    return ", ".join(kept)
+
+
 def _guarded(headers: Iterable[tuple[str, str]], fields: _Fields) -> _Fields:
     """Return a response's header fields with ours, so that no cache gives it to somebody else."""
     ours = dict(fields)
     found = list(headers)
     caching = [value for name, value in found if name.lower() == "cache-control"]
     directives = {part.strip().lower() for value in caching for part in value.split(",")}
-    if "cache-control" in ours:
-        if not directives & {"no-store", "private"}:
-            found = [pair for pair in found if pair[0].lower() != "cache-control"]
-            found.append(("cache-control", ours["cache-control"]))
-    elif not caching:
-        found.append(("cache-control", "private, no-cache"))
+    own = ours.get("cache-control")
+    if own is None or not directives & {"no-store", "private"}:
+        found = [pair for pair in found if pair[0].lower() != "cache-control"]
+        found.append(("cache-control", own or _private(", ".join(caching) or "no-cache")))
     varying = {
         part.strip().lower()
         for name, value in found

@@ -13,19 +13,20 @@ import click
 from click.core import ParameterSource
 
 from h2log.access.session_formats import SESSION_FORMATS
-from h2log.app.application import App
 from h2log.config import FILE_VARIABLE, Check, Layer, Loaded, Settings, load
-from h2log.config.imports import import_object
 from h2log.config.settings import is_file_path
 from h2log.errors import UsageError
 from h2log.http2.budget import BUDGETS
 from h2log.logfile.applog import LEVELS, configure
 from h2log.logfile.destination import destination
-from h2log.logfile.rotation import Keep, Names
+from h2log.logfile.rotation import Keep, Names, Rotation
 from h2log.logfile.schedule import Schedule, time_zone
 from h2log.logfile.writer import STDERR, STDOUT
 from h2log.server.logs import format_of, skip_of
 from h2log.server.process import serve_process
+from h2log.workers.notify import is_asked
+from h2log.workers.program import Program, count_of, load_application
+from h2log.workers.supervisor import supervise
 
 __all__ = ["CHECKS", "STREAMS", "load_settings", "run", "serve", "server_options"]
 
@@ -56,10 +57,18 @@ _KEYS: Final = {
     "insecure": ("server", "insecure"),
     "log_level": ("log", "app", "level"),
     "drain_timeout": ("server", "drain_timeout"),
+    "workers": ("server", "workers"),
+    "max_requests": ("server", "max_requests"),
+    "max_rss": ("server", "max_rss"),
     "access_format": ("log", "access", "format"),
     "spa": ("static", "spa"),
     **{name: ("static", name) for name in _STATIC},
 }
+
+
+def _workers(text: str) -> int | str:
+    """Return a number of workers; the tree's own check says what is wrong with it, as with auto."""
+    return int(text) if text.isascii() and text.isdigit() else text
 
 
 def server_options(command: _Command) -> _Command:
@@ -120,6 +129,28 @@ def server_options(command: _Command) -> _Command:
                 metavar="SECONDS",
                 help="How long open requests may go on after a stop.",
             ),
+            click.option(
+                "--workers",
+                type=_workers,
+                metavar="N|auto",
+                default=str(_SERVER.workers),
+                show_default=True,
+                help="Processes that serve; auto is one for each processor.",
+            ),
+            click.option(
+                "--max-requests",
+                type=click.IntRange(min=0),
+                default=_SERVER.max_requests,
+                show_default="never",
+                help="Replace a worker after about so many requests.",
+            ),
+            click.option(
+                "--max-rss",
+                metavar="SIZE",
+                default="",
+                show_default="any",
+                help="Replace a worker that takes more memory, such as 512MB.",
+            ),
         )
     ):
         command = option(command)
@@ -156,11 +187,17 @@ def _known_timezone(name: str) -> None:
         ) from None
 
 
+def _output(path: str, rules: dict[str, Any] | None, mode: int | None) -> None:
+    """Make what a log is written to, of its rules together; nothing is opened."""
+    destination(path, None if rules is None else Rotation.of(**rules), mode=mode)
+
+
 CHECKS: Final[dict[str, Check]] = {
     "format": format_of,
     "session format": _known_session_format,
     "skip": skip_of,
     "log path": destination,
+    "output": _output,
     "budget": _known_budget,
     "rotate.every": lambda text: text == "never" or Schedule.parse(text),
     "rotate.name": lambda text: Names(text, ""),
@@ -200,18 +237,8 @@ def load_settings(file: str | None, options: Mapping[str, Any]) -> Loaded:
 @server_options
 def serve(root: str | None, file: str | None, **options: Any) -> None:
     """Serve the files of the folder ROOT; without it, the sample articles."""
-    settings = load_settings(file, options).settings
-    app = App()
-    try:
-        folder = root if root is not None else SAMPLE_SITE
-        app.static(folder, cache_bytes=settings.limits.static_cache, **settings.static.options())
-    except FileNotFoundError:
-        raise UsageError(f"no folder {root}; name an existing one") from None
-    except NotADirectoryError:
-        raise UsageError(f"{root} is not a folder; name the folder to serve") from None
-    except OSError as error:
-        raise UsageError(f"cannot use the folder {root}: {error.strerror}") from None
-    _start(app, settings)
+    program = Program(root=root if root is not None else str(SAMPLE_SITE))
+    _start(program, load_settings(file, options).settings, file, options)
 
 
 @click.command(short_help="Serve an application.")
@@ -219,25 +246,35 @@ def serve(root: str | None, file: str | None, **options: Any) -> None:
 @server_options
 def run(target: str, file: str | None, **options: Any) -> None:
     """Serve the application MODULE:ATTR, an `h2log.App`."""
-    # The application's mistakes first: without one there is nothing to configure.
-    app = load_application(target)
-    _start(app, load_settings(file, options).settings)
+    try:
+        settings = load_settings(file, options).settings
+    except UsageError:
+        # The application's mistakes first: without one there is nothing to configure.
+        load_application(target)
+        raise
+    _start(Program(target=target), settings, file, options)
 
 
-def load_application(target: str) -> App:
-    """Return the application that `module:attribute` names.
-
-    Raises UsageError as `import_object`, and for what is none.
-    """
-    found = import_object(target)
-    if not isinstance(found, App):
-        raise UsageError(f"{target} is {type(found).__name__}, expected an h2log.App")
-    return found
-
-
-def _start(app: App, settings: Settings) -> None:
+def _start(
+    program: Program, settings: Settings, file: str | None, options: Mapping[str, Any]
+) -> None:
     configure(settings.log.level)
-    serve_process(app, settings, lambda url: _announce(url, settings))
+    server = settings.server
+    replaced = server.max_requests or server.max_rss
+    if count_of(settings) == 1 and not (replaced or settings.admin.port or is_asked()):
+        app = program.build(settings)
+        serve_process(app, settings, lambda url: _announce(url, settings))
+        return
+    if os.name != "posix":
+        raise UsageError("several workers, their replacement, and the admin listener need Unix")
+    stuck = supervise(
+        program,
+        settings,
+        lambda url: _announce(url, settings),
+        lambda: load_settings(file, options).settings,
+    )
+    if stuck:
+        sys.exit(1)
 
 
 def _announce(url: str, settings: Settings) -> None:

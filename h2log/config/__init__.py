@@ -11,6 +11,7 @@ from h2log.config.check import Check, all_keys
 from h2log.config.loading import DEFAULT, Loaded, Value, build, file_problems, load
 from h2log.config.settings import (
     AccessOutput,
+    AdminSettings,
     AppOutput,
     AppRotation,
     BudgetSettings,
@@ -31,6 +32,7 @@ __all__ = [
     "FILES",
     "FILE_VARIABLE",
     "AccessOutput",
+    "AdminSettings",
     "AppOutput",
     "AppRotation",
     "BudgetSettings",

@@ -23,7 +23,7 @@ from h2log.errors import UsageError
 
 __all__ = ["Check", "Problem", "all_keys", "check", "element_of", "extra_of", "plain_kind", "shown"]
 
-Check = Callable[[str], object]
+Check = Callable[..., object]
 """Takes a text of the settings; raises UsageError or ValueError when it cannot be used."""
 
 _FORMS: Final = {
@@ -54,7 +54,8 @@ def check(
     """Return nested `values` with units as numbers, and every problem in them.
 
     `checks` has what compiles texts, by name: `format`, `session format`, `skip`, `rotate.every`,
-    `rotate.name`, `rotate.keep`, `rotate.timezone`, `budget` (a name in `limits.budgets`). With
+    `rotate.name`, `rotate.keep`, `rotate.timezone`, `budget` (a name in `limits.budgets`); for
+    `output`, which takes more than a text, see `conflicts`. With
     `spread`, a table may stand for every table of a list. Without `complete`, what has no default
     may be absent.
     """

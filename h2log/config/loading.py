@@ -10,7 +10,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from h2log.config.check import Check, Problem, check, extra_of
-from h2log.config.settings import Settings, is_file_path
+from h2log.config.conflicts import conflicts, is_given
+from h2log.config.settings import Settings
 from h2log.config.sources import Layer, environment, find_file, read_file
 from h2log.config.units import duration_text, size_text
 from h2log.errors import UsageError
@@ -63,7 +64,7 @@ def build(
     """
     plain, problems = check(values, checks=checks)
     settings = None if problems else msgspec.convert(plain, Settings, strict=True)
-    if settings is None or (problems := list(_conflicts(settings))):
+    if settings is None or (problems := _conflicts(settings, plain, checks)):
         raise _refusal([f"{source}: {problem}" for problem in problems])
     return settings
 
@@ -72,7 +73,7 @@ def file_problems(path: str, checks: Mapping[str, Check] | None = None) -> list[
     """Return a line for each problem of a file alone; raises UsageError for its syntax."""
     plain, problems = check(read_file(path), checks=checks)
     if not problems:
-        problems = list(_conflicts(msgspec.convert(plain, Settings, strict=True)))
+        problems = _conflicts(msgspec.convert(plain, Settings, strict=True), plain, checks)
     return [f"{path}: {problem}" for problem in problems]
 
 
@@ -105,9 +106,15 @@ def load(
         raise _refusal([*found, *lines])
     _, problems = check(merged)
     settings = None if problems else msgspec.convert(merged, Settings, strict=True)
-    if settings is None or (problems := list(_conflicts(settings))):
+    if settings is None or (problems := _conflicts(settings, merged, checks)):
         raise _refusal([f"{_source(p.key, origins)}: {p}" for p in problems])
     return Loaded(settings, origins, file)
+
+
+def _conflicts(
+    settings: Settings, values: dict[str, Any], checks: Mapping[str, Check] | None
+) -> list[Problem]:
+    return list(conflicts(settings, lambda key: is_given(values, key), checks))
 
 
 def _refusal(lines: list[str]) -> UsageError:
@@ -172,17 +179,3 @@ def _leaves(table: msgspec.Struct, prefix: str) -> Iterator[tuple[str, Any, str]
         else:
             plain = list(value) if isinstance(value, tuple) else value
             yield key, plain, extra_of(field.type).get("unit", "")
-
-
-def _conflicts(settings: Settings) -> Iterator[Problem]:
-    """Yield a problem for each file that two logs would write: each would rotate it away."""
-    log = settings.log
-    users = [(f"log.access[{n}].path", output.path) for n, output in enumerate(log.outputs)]
-    users += [("log.session.path", log.session.path), ("log.app.path", log.app.path)]
-    taken: dict[str, str] = {}
-    for key, path in users:
-        if not is_file_path(path):
-            continue
-        first = taken.setdefault(os.path.abspath(path), key)
-        if first != key:
-            yield Problem(key, f"is the file of {first}, too; each log needs its own")

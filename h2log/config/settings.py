@@ -15,6 +15,7 @@ from h2log.config.secret_names import HEADERS, QUERY
 
 __all__ = [
     "AccessOutput",
+    "AdminSettings",
     "AppOutput",
     "AppRotation",
     "BudgetSettings",
@@ -67,6 +68,10 @@ Fsync = Annotated[
     Literal["never", "rotation"] | Annotated[int, msgspec.Meta(ge=1)],
     msgspec.Meta(extra={"expected": '"never", "rotation" or milliseconds'}),
 ]
+Workers = Annotated[
+    Literal["auto"] | Annotated[int, msgspec.Meta(ge=1, le=1024)],
+    msgspec.Meta(extra={"expected": 'a number from 1 to 1024, or "auto"'}),
+]
 Names = Annotated[
     # With a letter or a digit: nothing else of a name is compared.
     tuple[Annotated[str, msgspec.Meta(pattern=r"[^\W_]")], ...],
@@ -103,6 +108,25 @@ class ServerSettings(_Section, frozen=True):
     """Connections the kernel holds until they are accepted (nginx 511, Go 4096, asyncio 100)."""
     drain_timeout: Annotated[float, msgspec.Meta(ge=0, extra=DURATION)] = 10.0
     """Seconds that open requests may go on after a stop was asked for."""
+    workers: Workers = 1
+    """Processes that serve; `auto` is one a processor. With one, everything is in one process."""
+    max_requests: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Requests after which a worker is replaced, a tenth more or less; 0 is never."""
+    max_rss: Bytes = 0
+    """Memory with which a worker is replaced; 0 is any."""
+    worker_timeout: Seconds = 10.0
+    """Without a sign of life, after which a worker is killed and replaced."""
+    control: str = "auto"
+    """The control socket of several workers, for `h2log status`; `auto` is beside the access log,
+    nothing is off."""
+
+
+class AdminSettings(_Section, frozen=True):
+    """`[admin]`: a listener of its own, plain HTTP, for health checks and counters."""
+
+    host: str = "127.0.0.1"
+    port: Port = 0
+    """0 is off."""
 
 
 class TlsSettings(_Section, frozen=True):
@@ -293,7 +317,7 @@ class SessionOutput(Output, frozen=True):
     path: Destination = ""
     """As an access log's; nothing is off."""
     format: Annotated[str, msgspec.Meta(min_length=1, extra={"check": "session format"})] = "h2log"
-    """A named format or a format string."""
+    """`h2log`, tab separated, or `json`."""
 
 
 class AppOutput(_Section, frozen=True):
@@ -303,6 +327,8 @@ class AppOutput(_Section, frozen=True):
     """From this level on."""
     path: FilePath = "-"
     """A file; `-` is standard error."""
+    console: Literal["off", "debug", "info", "warning", "error", "critical"] = "warning"
+    """From which level on it goes to standard error, too, when `path` is something else."""
     rotate: AppRotation = AppRotation()
     """When a new file begins."""
 
@@ -338,6 +364,7 @@ class Settings(_Section, frozen=True):
     """The whole tree."""
 
     server: ServerSettings = ServerSettings()
+    admin: AdminSettings = AdminSettings()
     tls: TlsSettings = TlsSettings()
     static: StaticSettings = StaticSettings()
     limits: Limits = Limits()

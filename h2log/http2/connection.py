@@ -204,6 +204,7 @@ class Connection(Reading):
         self._final = self._last_answered()
         for stream in list(self.streams.values()):
             stream.closed = True
+            stream.unsent = stream.queued
             self._events.on_reset(stream, cause, code)
         self.streams.clear()
         self._ready.clear()

@@ -102,7 +102,7 @@ class Sending:
         """The time of the last call that told it."""
         self.receive_window = connection_window
         """Bytes that the peer may still send on the whole connection."""
-        self._out: list[bytes | memoryview] = []
+        self._out: list[bytes | bytearray | memoryview] = []
         self._ready = Turns()
         self._pumping = False
         self._lingering: dict[int, float] = {}  # answered while the peer was sending, and when
@@ -218,7 +218,7 @@ class Sending:
     def send_data(
         self,
         stream: Stream,
-        data: bytes | memoryview,
+        data: bytes | bytearray | memoryview,
         end: bool = False,
         trailers: bytes | None = None,
     ) -> None:
@@ -357,7 +357,7 @@ class Sending:
             stream.parked = True
             self._ready.remove(stream)
         self.queued -= stream.queued
-        stream.queued = 0
+        stream.unsent, stream.queued = stream.queued, 0
         stream.queue.clear()
         unread, stream.unread = stream.unread, 0
         if unread:

@@ -48,6 +48,7 @@ class Stream:
         "trailers",
         "uncredited",
         "unread",
+        "unsent",
         "urgency",
         "waiting",
         "window",
@@ -76,9 +77,11 @@ class Stream:
         self.remote_ended = False
         self.started = False
         """A final response's header section was sent."""
-        self.queue: deque[bytes | memoryview] = deque()
+        self.queue: deque[bytes | bytearray | memoryview] = deque()
         self.queued = 0
         """Bytes in `queue`."""
+        self.unsent = 0
+        """What `queued` was when the stream was closed."""
         self.end_queued = False
         """The queue's end is the stream's end."""
         self.trailers: bytes | None = None

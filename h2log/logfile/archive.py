@@ -46,7 +46,7 @@ class Archive:
         self._keep = rotation.keep
         self._compress = rotation.compress
         self._settle = rotation.settle
-        self._open: Callable[[Path], Any] | None = _compressor(rotation.compress)
+        self._open: Callable[[IO[bytes]], Any] | None = _compressor(rotation.compress)
         self._changed = threading.Condition()
         self._asked = 0
         self._done = 0
@@ -183,15 +183,18 @@ class Archive:
                 else:
                     self._tell(name, FileExistsError(0, f"{target.name} is there already"))
                 return True
-            with self._open(part) as packed:
+            part.unlink(missing_ok=True)
+            # Nobody else's until it is whole: it has lines that its log may keep from others.
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with open(descriptor, "wb") as raw, self._open(raw) as packed:
                 while data := source.read(_CHUNK):
                     if self._stopping:
                         return False
                     packed.write(data)
             with open(part, "rb") as whole:
-                os.fchmod(whole.fileno(), status.st_mode & 0o7777)
                 with contextlib.suppress(OSError):
                     os.fchown(whole.fileno(), status.st_uid, status.st_gid)
+                os.fchmod(whole.fileno(), status.st_mode & 0o7777)
                 os.utime(whole.fileno(), ns=(status.st_atime_ns, status.st_mtime_ns))
                 os.fsync(whole.fileno())
             status = os.fstat(source.fileno())
@@ -225,37 +228,20 @@ class Archive:
             )
 
 
-def _compressor(method: str) -> Callable[[Path], Any] | None:
-    """Return what opens a file for writing compressed; UsageError where it is not installed."""
+def _compressor(method: str) -> Callable[[IO[bytes]], Any] | None:
+    """Return what writes compressed to an open file; UsageError where it is not installed."""
     if not method:
         return None
     if method == "gzip":
-        return _Gzip
+        # No name and no time in its header: the same lines give the same bytes.
+        return lambda raw: gzip.GzipFile("", "wb", _LEVEL, raw, mtime=0)
     for module in ("compression.zstd", "zstandard"):
         try:
             library: Any = importlib.import_module(module)
         except ImportError:
             continue
-        return lambda path: library.open(path, "wb")
+        return lambda raw: library.open(raw, "wb")
     raise UsageError(
         "rotate.compress: zstd needs Python 3.14 or the package zstandard; "
         "pip install 'h2log[zstd]', or use gzip"
     )
-
-
-class _Gzip:
-    """A gzip file whose header has no name and no time: the same lines give the same bytes."""
-
-    def __init__(self, path: Path) -> None:
-        self._raw: IO[bytes] = open(path, "wb")  # noqa: SIM115 - closed in __exit__
-        self._file = gzip.GzipFile("", "wb", _LEVEL, self._raw, mtime=0)
-        self.write = self._file.write
-
-    def __enter__(self) -> _Gzip:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        try:
-            self._file.close()
-        finally:
-            self._raw.close()

@@ -119,6 +119,11 @@ def _of_thread(args: threading.ExceptHookArgs) -> None:
 
 
 def _of_destructor(args: sys.UnraisableHookArgs) -> None:
+    if args.exc_type is UnicodeDecodeError and type(args.object) is bytes:
+        # What `ssl` says of a server name that no host has (RFC 6066 section 3: ASCII); it has
+        # ended the handshake. Anybody can send one, as often as they like.
+        _logger.debug("a server name that is not ASCII: %r", args.object[:256])
+        return
     error = args.exc_value or args.exc_type()
     _logger.error(
         "%s: %s",

@@ -15,13 +15,14 @@ Its calls block, and are made from one thread at a time. The rules:
 6. While no new file can be made, an old one that still has a name is written to; rotation is tried
    again later. Only when there is no place at all does `write` raise.
 
-A pipe, terminal or device is written to as it is: nothing of the above applies, and a line that it
-took a part of is gone on with.
+A pipe, terminal or device is written to as it is (see `outlet`): nothing of the above applies, and
+a line that it took a part of is gone on with before any other log of the process writes there.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import stat
@@ -29,6 +30,7 @@ import sys
 from typing import Final
 
 from h2log.clock import monotonic, wall
+from h2log.logfile.outlet import Outlet
 from h2log.logfile.place import Place, is_file
 from h2log.logfile.rotation import Rotation
 
@@ -75,7 +77,7 @@ class LogFile:
         self._place = Place(path, self._rotation, mode)
         self._fd = -1
         self._regular = False
-        self._headed = False  # of what is no regular file
+        self._outlet: Outlet | None = None  # of what is no regular file
         self._begun = 0.0
         self._safe = 0  # the file's size when it was last seen to have a name
         self._carry = b""  # lines of a deleted file, to be written again
@@ -105,8 +107,11 @@ class LogFile:
         """Open the log for appending, making its folder. Raises OSError."""
         if self._standard:
             stream = sys.stdout if self.path == STDOUT else sys.stderr
+            if stream is None:  # closed, before we were started
+                raise OSError(errno.EBADF, os.strerror(errno.EBADF))
             stream.flush()
             self._fd = os.dup(stream.fileno())
+            self._outlet = Outlet(self._fd, self.header)
             return
         self._take(self._place.open())
         if not self._regular:
@@ -125,8 +130,8 @@ class LogFile:
         """
         if self._fd < 0:
             self.open()
-        if not self._regular:
-            return self._write_through(data, offset)
+        if self._outlet is not None:
+            return self._outlet.write(data, offset)
         self.tend()
         if not self._carry:
             return self._append(data, offset)
@@ -161,6 +166,9 @@ class LogFile:
                 if self._regular:
                     self._rescue()
             finally:
+                if self._outlet is not None:
+                    self._outlet.end()
+                    self._outlet = None
                 os.close(self._fd)
                 self._fd = -1
         if self._place.archive is not None:
@@ -180,14 +188,6 @@ class LogFile:
             pass
 
     # Writing
-
-    def _write_through(self, data: bytes, offset: int) -> int:
-        if not self._headed and self.header:
-            header = self.header
-            while header:
-                header = header[os.write(self._fd, header) :]
-        self._headed = True
-        return os.write(self._fd, data[offset:] if offset else data)
 
     def _append(self, data: bytes, offset: int) -> int:
         """Append whole lines of `data` to the file; return how many bytes of it."""
@@ -278,6 +278,7 @@ class LogFile:
         if self._rotation is not None and self._regular:
             self.due = self._rotation.ends(self._begun)
         self._broken = self._regular and _ends_inside_a_line(descriptor)
+        self._outlet = None if self._regular else Outlet(descriptor, self.header)
         if old >= 0:
             os.close(old)
 
@@ -288,7 +289,7 @@ class LogFile:
         """
         mine = os.fstat(self._fd)
         if self._place.holds(mine):
-            self._recovered()
+            self._recovered("open")
             return
         try:
             self._reopen()
@@ -311,7 +312,7 @@ class LogFile:
             self._carry = carry + self._carry
             self._rotate_after = 0.0
             self.reopened += 1
-        self._recovered()
+        self._recovered("open")
 
     # Rotation
 
@@ -349,7 +350,7 @@ class LogFile:
         self._retry = _FIRST_RETRY
         self._rotate_after = 0.0
         self.rotations += 1
-        self._recovered()
+        self._recovered("open", "rotate")
         self._tidy()
 
     def _left(self) -> bool:
@@ -378,8 +379,8 @@ class LogFile:
                 error.strerror or error,
             )
 
-    def _recovered(self) -> None:
-        if self._trouble and not (self._trouble == "rotate" and monotonic() < self._rotate_after):
+    def _recovered(self, *what: str) -> None:
+        if self._trouble in what:
             _logger.warning("can %s %s again", self._trouble, self.path)
             self._trouble = ""
 

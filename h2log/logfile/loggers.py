@@ -94,7 +94,7 @@ class LoggerTarget:
                 )
                 try:
                     logger.handle(record)
-                except Exception as error:  # somebody else's handler
+                except (Exception, SystemExit) as error:  # somebody else's handler
                     self._failed(error)
         return len(data) - offset
 
@@ -121,14 +121,14 @@ class LoggerTarget:
             )
         self._silent = silent
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: BaseException) -> None:
         self.failures += 1
         if self.failures == 1:
             self._tell("a handler of %s failed: %r; its line may be lost", self.path, error)
 
     def _tell(self, text: str, *values: object) -> None:
         # The handler that has failed may listen here, too.
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(Exception, SystemExit):
             _logger.warning(text, *values)
 
 

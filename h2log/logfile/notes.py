@@ -78,7 +78,7 @@ def note_line(line_format: LineFormat, kind: str, fields: Mapping[str, Any]) -> 
     if callable(hook):
         try:
             return as_line(hook(kind, fields))
-        except Exception:
+        except (Exception, SystemExit):
             _logger.exception("the format has no note for %r, the default is written", kind)
     parts = [f"#{kind}"]
     if fields.get("worker"):

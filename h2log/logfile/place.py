@@ -87,12 +87,20 @@ class Place:
         flags = os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY
         text = str(path) if self._path else ""
         if status is not None and not stat.S_ISREG(status.st_mode):
-            return os.open(text, flags | os.O_WRONLY)
+            if not stat.S_ISFIFO(status.st_mode):
+                return os.open(text, flags | os.O_WRONLY)
+            try:  # without O_NONBLOCK this would wait for somebody who reads it
+                return os.open(text, flags | os.O_WRONLY | os.O_NONBLOCK)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                raise OSError(errno.ENXIO, "nobody reads from this pipe", text) from None
         flags |= os.O_CREAT
+        mode = 0o666 if self._mode is None else self._mode
         try:
-            descriptor = os.open(text, flags | os.O_RDWR, 0o666)
+            descriptor = os.open(text, flags | os.O_RDWR, mode)
         except PermissionError:  # a file that we may write and not read
-            descriptor = os.open(text, flags | os.O_WRONLY, 0o666)
+            descriptor = os.open(text, flags | os.O_WRONLY, mode)
         if self._mode is not None and status is None:
             os.fchmod(descriptor, self._mode)
         return descriptor
@@ -111,7 +119,8 @@ class Place:
             if self.linked and self.archive is not None:
                 self.archive.current = target.name
             try:
-                os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+                mode = 0o666 if self._mode is None else self._mode
+                os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
             except FileExistsError:
                 number += 1
                 continue

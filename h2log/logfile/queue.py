@@ -95,6 +95,27 @@ class Queue:
         count = sum(b.count(b"\n") for b in tuple(self._blocks) if not isinstance(b, Gap))
         return count if self.note is not None else count + self.data.count(b"\n", self.offset)
 
+    def rest(self, most: int) -> bytes:
+        """Return the last lines that are not written, at most so many bytes of them."""
+        taken: list[bytes] = []
+        blocks = [block for block in self._blocks if not isinstance(block, Gap)]
+        if self.note is None:
+            blocks.insert(0, self.data[self.offset :])
+        while blocks and most > 0:
+            block = blocks.pop()
+            if len(block) > most:
+                block = block[block.find(b"\n", len(block) - most) + 1 :]
+                most = 0
+            most -= len(block)
+            taken.append(block)
+        return b"".join(reversed(taken))
+
+    def recount(self) -> None:
+        """Find out `size` anew."""
+        self.size = sum(len(b) for b in tuple(self._blocks) if not isinstance(b, Gap))
+        if self.note is None:
+            self.size += len(self.data) - self.offset
+
     def untold(self) -> int:
         """Return how many lines are missing without a note that tells of them."""
         gaps = [block for block in self._blocks if isinstance(block, Gap)]

@@ -36,7 +36,7 @@ class Selection:
                 if block.count("\n") == len(records):
                     yield records, block.encode(), ""
                     return
-            except Exception:  # noqa: S110 - found below, with the record whose fault it is
+            except (Exception, SystemExit):  # noqa: S110 - found below, with its record
                 pass
         begin = 0
         texts: list[str] = []
@@ -49,7 +49,7 @@ class Selection:
                     texts.append(text if text[-1] == "\n" else f"{text}\n")
                 else:
                     self.skipped += 1
-            except Exception as error:  # somebody else's function, and serving goes on
+            except (Exception, SystemExit) as error:  # somebody else's, and serving goes on
                 self._tell(error)
                 if texts:
                     yield records[begin:at], _encoded(texts), ""
@@ -59,7 +59,7 @@ class Selection:
         if texts:
             yield records[begin:], _encoded(texts), ""
 
-    def _tell(self, error: Exception) -> None:
+    def _tell(self, error: BaseException) -> None:
         if not self._told:
             self._told = True
             _logger.error("a format or its predicate failed: %r", error, exc_info=error)

@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final, Literal
 
 import aiofiles.os
@@ -39,10 +40,16 @@ _logger = logging.getLogger("h2log.log")
 _BATCH: Final = 64
 """Records that are formatted at a time: some 60 microseconds of work."""
 _BLOCK: Final = 64 * 1024
-"""Bytes that are written without waiting for more (nginx's customary `buffer=64k`)."""
+"""Bytes that are written without waiting for more (nginx's customary `buffer=64k`), or a quarter of
+a smaller bound."""
 _UNDER_WAY: Final = 64 * 1024 * 1024
 """Bytes of lines beyond twice the bound that a log which holds requests up still takes, for what
 its connections have sent already: a read of 64 KiB can be thousands of requests."""
+_BURST: Final = 4 * 1024 * 1024
+"""Bytes that may be on their way to a healthy file, however small the bound is: a turn of the
+thread takes some 20 ms under load, in which 30 MB/s of lines come to 600 KB."""
+_STALL: Final = 0.25
+"""Seconds of one write after which the destination is not healthy."""
 _CALM: Final = 5.0
 """Seconds without a lost line after which the trouble is over: a log that is at its bound loses
 some and takes some by turns."""
@@ -50,6 +57,8 @@ LAST_WORDS: Final = 5.0
 """Seconds that the last lines may take at the end."""
 _FIRST_RETRY: Final = 0.1
 _LAST_RETRY: Final = 5.0
+_UNWRITTEN: Final = 256 * 1024
+"""Bytes of the last lines that are still there after a close that could not write them."""
 _LONGEST_SLEEP: Final = 600.0
 """Seconds after which the wall clock is looked at again: it may have been set."""
 
@@ -66,6 +75,9 @@ class LogWriter:
     the end. `written` and `dropped` count lines, `sequence` is the number of the last record: each
     that is put has its own as its attribute `sequence`, if it can have one. Raises UsageError for
     a path that means nothing, or rules that are not for what it means.
+
+    `max_buffer` bounds the lines that are kept while the destination fails or takes nothing; a
+    healthy one may have `_BURST` bytes on their way however small it is.
 
     `fsync` is `never`, `rotation`, or a number of milliseconds after which a line of a file has to
     be on the disk; `skip` is a predicate of a record; `what` and `remedy` are for the message of a
@@ -98,6 +110,10 @@ class LogWriter:
         self._selection = Selection(line_format, skip)
         self._interval = flush_interval
         self._max_buffer = max_buffer
+        self.enough = min(_BLOCK, max_buffer // 4)
+        """Bytes in the queue that are written without waiting for more."""
+        self.unwritten = b""
+        """The last of the lines that `close` could not write."""
         self._blocking = overload == "block"
         # What was read before anybody waited is still answered, and requests under way finish.
         self._limit = max_buffer * 2 + _UNDER_WAY if self._blocking else max_buffer
@@ -119,6 +135,7 @@ class LogWriter:
         self._thread: ThreadPoolExecutor | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._alarm: asyncio.TimerHandle | None = None
+        self._again: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._closing = False
@@ -126,6 +143,9 @@ class LogWriter:
         self._reopen = False
         self._unsynced: float | None = None  # since when
         self._failing = ""
+        self._surprised = False
+        self._busy_since: float | None = None  # a write that has not come to anything yet
+        self._waiting = False  # for a pipe to take something, with no thread at work
         self._dropping = False
         self._dropped_at = 0.0
         self._failures = 0
@@ -147,8 +167,25 @@ class LogWriter:
                 f"cannot open the {self._what} {self.path}: {reason or error}; {self._remedy}"
             ) from None
         self._closing = self._closed = False
-        self._task = asyncio.create_task(self._run(), name="h2log-log-writer")
+        self._begin()
+
+    def _begin(self, *, again: bool = False) -> None:
+        """Begin the task that writes; should it ever end, another is begun a little later."""
+        self._again = None
+        self._task = task = asyncio.create_task(self._run(again), name="h2log-log-writer")
+        task.add_done_callback(self._ended)
         self._wake.set()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if self._closing:
+            return
+        error = None if task.cancelled() else task.exception()
+        _logger.error(
+            "the task that writes to %s ended, another goes on", self.path, exc_info=error
+        )
+        self._again = asyncio.get_running_loop().call_later(
+            _FIRST_RETRY, partial(self._begin, again=True)
+        )
 
     async def _in_thread(self, function: Any) -> None:
         await aiofiles.os.wrap(function)(executor=self._thread)
@@ -215,22 +252,33 @@ class LogWriter:
             self._drop(len(records), records, "the log is closed")
             return
         queue = self._queue
-        if queue.size >= self._limit:  # not worth the formatting
+        limit = self.limit
+        if queue.size >= limit:  # not worth the formatting
             self._drop(len(records), records, self._failing or _FULL)
             return
         for kept, block, failed in self._selection.lines(records):
             if failed:
                 self._drop(1, kept, failed)
-            elif queue.size and queue.size + len(block) > self._limit:
+            elif queue.size and queue.size + len(block) > limit:
                 self._drop(block.count(b"\n"), kept, self._failing or _FULL)
             else:
                 queue.add(block)
         if self._blocking and queue.size >= self._max_buffer:
             self.overloaded = True
-        if queue.size >= _BLOCK:
+        if queue.size >= self.enough:
             self._wake.set()
         elif self._timer is None and not self._closing:
             self._timer = asyncio.get_running_loop().call_later(self._interval, self._due)
+
+    @property
+    def limit(self) -> int:
+        """Bytes of lines that are taken at present: the bound counts when writing does not work."""
+        if self._failing or self._blocking or self._limit >= _BURST:
+            return self._limit
+        since = self._busy_since
+        if since is not None and monotonic() - since > _STALL:
+            return self._limit
+        return _BURST
 
     def _drop(self, lines: int, records: list[Any], reason: str) -> None:
         self.dropped += lines
@@ -240,17 +288,21 @@ class LogWriter:
             _logger.warning("%s: lines are dropped from now on, and counted: %s", self.path, reason)
         first, last = (getattr(record, "sequence", 0) for record in (records[0], records[-1]))
         self._queue.miss(lines, first, last, wall(), reason)
+        if not self._failing:
+            self._wake.set()
 
     # The writer's side
 
-    async def _run(self) -> None:
+    async def _run(self, again: bool) -> None:
+        if again:  # what another task was cancelled in may still be under way
+            await self._in_thread(self._queue.recount)
         retry = _FIRST_RETRY
         while True:
             await self._wake.wait()
             self._wake.clear()
             try:
                 await self._write_all()
-            except OSError as error:
+            except (Exception, SystemExit) as error:  # a bug is no reason to write no more
                 self._failed(error)
                 if self._closing:
                     return
@@ -291,16 +343,22 @@ class LogWriter:
             if queue.note is not None and not queue.data:
                 queue.data = note_line(self._format, queue.note.kind, queue.note.fields)
             before = queue.offset
+            self._waiting = False
+            if self._busy_since is None:
+                self._busy_since = monotonic()
             try:
                 await self._in_thread(self._write_chunk)
             except BlockingIOError:  # a pipe that does not block is full
                 if self._out.descriptor < 0:
                     raise
+                self._waiting = True
                 await _writable(self._out.descriptor)
-            except BrokenPipeError:  # whoever read the line's beginning is gone
+            except (Exception, SystemExit):  # the line's beginning is given up: see `outlet`
                 queue.offset = queue.data.rfind(b"\n", 0, queue.offset) + 1
                 raise
             finally:
+                if queue.offset > before:
+                    self._busy_since = None
                 if queue.note is None:
                     queue.size -= queue.offset - before
                 if self.overloaded and queue.size <= self._max_buffer // 2:
@@ -360,17 +418,28 @@ class LogWriter:
             wait = min(max(wait, 0.01 if wait > 0 else _FIRST_RETRY), _LONGEST_SLEEP)
             self._alarm = asyncio.get_running_loop().call_later(wait, self._wake.set)
 
-    def _failed(self, error: OSError) -> None:
-        reason = error.strerror or str(error)
+    def _failed(self, error: BaseException) -> None:
+        if isinstance(error, OSError):
+            reason = error.strerror or str(error)
+        else:
+            reason = f"{type(error).__name__}: {error}"
+        before, self._failing = self._failing, reason
         self._failures += 1
-        if not self._failing:
+        surprise = not isinstance(error, OSError) and not self._surprised
+        self._surprised = self._surprised or surprise
+        if not before or surprise:
             _logger.error(
                 "cannot write to %s: %s; serving goes on, lines are kept up to %d bytes",
                 self.path,
                 reason,
                 self._limit,
+                exc_info=error if surprise else None,
             )
-        self._failing = reason
+
+    @property
+    def failing(self) -> str:
+        """Why nothing can be written at present, or nothing."""
+        return self._failing
 
     async def close(self) -> None:
         """Write what is left, once, and close the file; what cannot be written is counted.
@@ -381,10 +450,12 @@ class LogWriter:
         if self._task is None or self._thread is None:
             return
         self._closing = True
-        for timer in (self._timer, self._alarm):
+        for timer in (self._timer, self._alarm, self._again):
             if timer is not None:
                 timer.cancel()
         self._timer = self._alarm = None
+        if self._again is not None:
+            self._begin(again=True)
         self._format_records()
         self._wake.set()
         done, _ = await asyncio.wait((self._task,), timeout=LAST_WORDS)
@@ -394,8 +465,8 @@ class LogWriter:
             await asyncio.wait((self._task,))
         self._task = None
         self._closed = True
-        if not self.stuck:
-            with contextlib.suppress(OSError):
+        if not self.stuck or self._waiting:
+            with contextlib.suppress(Exception):
                 await self._in_thread(self._end)
         self._thread.shutdown(wait=False)
         self._give_up()
@@ -417,6 +488,7 @@ class LogWriter:
         self._format_records()
         lost, untold = self._queue.lines(), self._queue.untold()
         self.dropped += lost
+        self.unwritten = self._queue.rest(_UNWRITTEN)
         self._queue.clear()
         lost += self._out.lost.count(b"\n")
         if lost or untold:

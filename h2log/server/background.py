@@ -16,7 +16,7 @@ from h2log.app.response import Work
 from h2log.ids import request_id, session_id
 from h2log.server.reply import Reply
 
-__all__ = ["Background", "Masked", "cancelled", "context_of", "ids_of", "spawn"]
+__all__ = ["Background", "Masked", "context_of", "ends_task", "ids_of", "spawn"]
 
 _logger = logging.getLogger("h2log.app")
 
@@ -47,10 +47,25 @@ def ids_of(exchange: Exchange) -> dict[str, str]:
     return {"session_id": exchange.session.id, "request_id": exchange.id}
 
 
-def cancelled(error: BaseException) -> bool:
-    """Say whether the running task is cancelled, and not its handler awaited what was."""
-    task = asyncio.current_task()
-    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+def ends_task(error: BaseException, task: asyncio.Task[Any] | None) -> bool:
+    """Say whether `error` is the end of `task`, which met it, and not a fault of what it called.
+
+    That is its cancellation (a handler may also await what somebody else has cancelled), its being
+    closed before it was through, which another than the task itself does, and the end of the
+    program by the keyboard. Whatever else is raised, however it is called, is an application's.
+    """
+    if isinstance(error, asyncio.CancelledError):
+        return task is not None and task.cancelling() > 0
+    if isinstance(error, GeneratorExit):
+        return _running_task() is not task
+    return isinstance(error, KeyboardInterrupt)
+
+
+def _running_task() -> asyncio.Task[Any] | None:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no loop runs
+        return None
 
 
 class Background:
@@ -97,12 +112,13 @@ class Background:
             raise
 
     async def _one(self, work: Work, exchange: Exchange) -> None:
+        task = asyncio.current_task()
         try:
             result = work()
             if isinstance(result, Awaitable):
                 await result
-        except (Exception, asyncio.CancelledError, SystemExit) as error:
-            if cancelled(error):
+        except BaseException as error:
+            if ends_task(error, task):
                 raise
             _logger.error(
                 "background work %s of %s %s failed",

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterable
+from functools import partial
 from io import FileIO
 from typing import Final
 
-import aiofiles.threadpool
-
 from h2log.access.exchange import Exchange
 from h2log.app.events import KEEP_ALIVE, EventStream
-from h2log.app.files.threads import FILE_THREADS
+from h2log.app.files.threads import in_thread
 from h2log.app.response import NO_CONTENT_STATUS, FileContent, Response, lower_fields
 from h2log.server.reply import Reply
 
-__all__ = ["FILE_CHUNK", "deliver", "deliver_now"]
+__all__ = ["FILE_CHUNK", "deliver", "deliver_now", "finish"]
 
 FILE_CHUNK: Final = 240 * 1024
 """Bytes of a large file that are read at a time: a thread's round trip costs as much as copying
 this many; below the size from which the allocator maps memory anew (see `process`)."""
+_NO_WAIT: Final = getattr(os, "RWF_NOWAIT", None)  # Linux
 
 
 def deliver_now(response: Response, exchange: Exchange, reply: Reply) -> None:
@@ -103,7 +104,7 @@ async def _send_pieces(
             quiet.end()
     if declared is not None and sent < declared:
         raise ValueError(f"{sent} bytes of content, less than its content-length of {declared}")
-    _finish(response, reply)
+    finish(response, reply)
 
 
 class _Quiet:
@@ -147,6 +148,7 @@ async def _send_file(
 ) -> None:
     """Send a part of a file, reading the next piece while the last one goes out."""
     reading: asyncio.Future[bytes] | None = None
+    piece: bytes | bytearray | None
     try:
         if reply.closed:
             return
@@ -156,24 +158,26 @@ async def _send_file(
         reply.start(response, end=bare or not (content.length or trailing))
         if bare:
             return
-        if content.offset:
-            content.file.seek(content.offset)
-        file = aiofiles.threadpool.wrap(content.file, executor=FILE_THREADS)
-        left = content.length
+        offset, left = content.offset, content.length
+        descriptor = content.file.fileno()
         while left and not reply.closed:
             size = await reply.room(min(left, FILE_CHUNK))
             if not size:
                 return
-            reading = asyncio.ensure_future(file.read(size))
-            piece = await asyncio.shield(reading)
+            piece = _read_now(descriptor, size, offset)
+            if piece is None:
+                read = partial(_read, content.file, size, offset)
+                reading = asyncio.ensure_future(in_thread(read))
+                piece = await asyncio.shield(reading)
             if not piece:
                 raise OSError("the file became shorter while it was sent")
+            offset += len(piece)
             left -= len(piece)
             reply.write(piece, end=not (left or trailing))
             if len(piece) < size:
                 reply.give_back(size - len(piece))
         if trailing:
-            _finish(response, reply)
+            finish(response, reply)
     finally:
         if reading is not None and not reading.done():
             # A thread is reading: closed under it, its number could be another file's by now.
@@ -182,13 +186,37 @@ async def _send_file(
             content.file.close()
 
 
+def _read_now(descriptor: int, size: int, offset: int) -> bytearray | None:
+    """Return what the system has of a piece in memory; None where it would have to wait for it.
+
+    A thread's round trip costs as much as the reading itself.
+    """
+    if _NO_WAIT is None:
+        return None
+    piece = bytearray(size)
+    try:
+        count = os.preadv(descriptor, (piece,), offset, _NO_WAIT)
+    except OSError:  # not in memory, or a file system that cannot tell: the thread says what is
+        return None
+    if not count:
+        return None
+    del piece[count:]
+    return piece
+
+
+def _read(file: FileIO, size: int, offset: int) -> bytes:
+    file.seek(offset)
+    return file.read(size)
+
+
 def _close(file: FileIO, reading: asyncio.Future[bytes]) -> None:
     file.close()
     if not reading.cancelled():
         reading.exception()  # nobody else will ask for it
 
 
-def _finish(response: Response, reply: Reply) -> None:
+def finish(response: Response, reply: Reply) -> None:
+    """End a response whose content is sent, with its trailers if it has some."""
     if response.trailers is None:
         reply.write(b"", end=True)
     elif not reply.closed:

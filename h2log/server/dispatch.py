@@ -11,26 +11,25 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
+from types import CoroutineType
 
 from h2log.access.exchange import Exchange
 from h2log.access.record import Outcome
 from h2log.access.redaction import redacted_target
 from h2log.app.application import App
-from h2log.app.downloads import with_file
+from h2log.app.downloads import FileError, with_file
+from h2log.app.events import EventStream
 from h2log.app.request import Request
 from h2log.app.response import FileAt, Response, error_response
 from h2log.clock import monotonic
 from h2log.errors import HTTPError
-from h2log.server.background import Background, Masked, cancelled, context_of, ids_of, spawn
-from h2log.server.delivery import deliver, deliver_now
+from h2log.server.background import Background, Masked, context_of, ends_task, ids_of
+from h2log.server.delivery import deliver, deliver_now, finish
 from h2log.server.reply import Reply
 
 __all__ = ["Dispatcher"]
 
 _logger = logging.getLogger("h2log.app")
-
-# What a handler's code may raise that ends its request and nothing else.
-_HANDLER_ERRORS = (Exception, asyncio.CancelledError, SystemExit)
 
 
 class Dispatcher:
@@ -46,6 +45,8 @@ class Dispatcher:
         """See `App.kept`."""
         self.tasks: set[asyncio.Task[None]] = set()
         """The requests that are being answered in tasks."""
+        self.events: dict[asyncio.Task[None], bool] = {}
+        """The streams of events that are being sent; True are those that were told to end."""
         self.background = Background(masked)
         """What responses left to do."""
 
@@ -56,9 +57,13 @@ class Dispatcher:
         context = context_of(exchange)
         try:
             answer = context.run(self._app.answer, request, exchange.start)
-            if not isinstance(answer, Response) and not isinstance(answer, Awaitable):
+            # A coroutine, as most are, is told from the rest without asking a protocol.
+            if type(answer) is not CoroutineType and not isinstance(answer, Response | Awaitable):
                 raise _no_response(answer, request)
-        except _HANDLER_ERRORS as error:
+        except KeyboardInterrupt:
+            raise
+        # A panic of an extension's, or what a handler was told to exit with, is no Exception.
+        except BaseException as error:
             failure = self._failure(error, exchange)
             answer = self._paged(failure, request) if _wants_page(request, failure) else failure
         _note(request, exchange)
@@ -69,13 +74,22 @@ class Dispatcher:
                 self.background.begin(answer.background, request, exchange, reply)
             return None
         reply.noting = partial(_note, request, exchange)
-        task = spawn(self._later(answer, request, exchange, reply), context, self.tasks)
-        # A task that is cancelled before it began has neither awaited the handler nor come to the
-        # end of its request.
-        if isinstance(answer, Response):
-            task.add_done_callback(lambda _: self._end(answer, request, exchange, reply))
-        elif isinstance(answer, Coroutine):
-            task.add_done_callback(lambda _: answer.close())
+        tasks = self.tasks
+        task = asyncio.get_running_loop().create_task(
+            self._later(answer, request, exchange, reply), context=context
+        )
+        tasks.add(task)
+
+        def done(task: asyncio.Task[None]) -> None:
+            tasks.discard(task)
+            # A task that is cancelled before it began has neither awaited the handler nor come to
+            # the end of its request.
+            if isinstance(answer, Response):
+                self._end(answer, request, exchange, reply)
+            elif type(answer) is CoroutineType or isinstance(answer, Coroutine):
+                answer.close()
+
+        task.add_done_callback(done)
         return task
 
     async def _later(
@@ -86,7 +100,8 @@ class Dispatcher:
         reply: Reply,
     ) -> None:
         """Await the handler, then send its response. Cancelled when the client goes away."""
-        made: Response | None = None  # by the handler
+        made: Response | None = None  # what has left work to do
+        task = asyncio.current_task()
         try:
             try:
                 response = made = _checked(
@@ -94,24 +109,39 @@ class Dispatcher:
                 )
                 if isinstance(made.body, FileAt):
                     response = await with_file(made, request)
-            except _HANDLER_ERRORS as error:
-                if cancelled(error):
+            except BaseException as error:
+                if ends_task(error, task):
                     raise
                 response = self._failure(error, exchange)
+                made = made or response
                 if _wants_page(request, response):
                     response = await self._paged(response, request)
             _note(request, exchange)
             self._tell_failure(request, response, exchange)
             try:
+                if isinstance(response.body, EventStream) and task is not None:
+                    self.events[task] = False
                 await deliver(response, exchange, reply)
-            except _HANDLER_ERRORS as error:
-                if cancelled(error):
+            except BaseException as error:
+                if task is not None and self.events.get(task) and not reply.closed:
+                    task.uncancel()
+                    finish(response, reply)
+                    return
+                if ends_task(error, task):
                     raise
                 self._broken(error, exchange, reply)
         finally:
+            if task is not None:
+                self.events.pop(task, None)
             reply.noting = None  # through it the request would keep itself alive
             if not isinstance(answer, Response):
                 self._end(made, request, exchange, reply)
+
+    def end_events(self) -> None:
+        """End streams of events, which have no end of their own: their clients connect anew."""
+        for task in self.events:
+            self.events[task] = True
+            task.cancel()
 
     def _end(
         self, response: Response | None, request: Request, exchange: Exchange, reply: Reply
@@ -126,7 +156,9 @@ class Dispatcher:
         """Send a response whose body is bytes; 500 in its place when it cannot be sent."""
         try:
             deliver_now(response, exchange, reply)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # the trailers are a function of the handler's
             self._broken(error, exchange, reply)
 
     # What goes wrong
@@ -140,7 +172,10 @@ class Dispatcher:
         elif error.status == 408:
             exchange.verdict = Outcome.TIMEOUT
         try:
-            return error_response(error, exchange.id)
+            response = error_response(error, exchange.id)
+            if isinstance(error, FileError):
+                response.background = error.background
+            return response
         except Exception as unfit:
             self._tell("the error response to %s %s cannot be sent", unfit, exchange)
             exchange.verdict = Outcome.HANDLER_ERROR
@@ -172,6 +207,7 @@ class Dispatcher:
         self._tell("the response to %s %s failed", error, exchange)
         exchange.verdict = Outcome.HANDLER_ERROR
         if exchange.status:
+            reply.note()
             exchange.finish(Outcome.HANDLER_ERROR, monotonic())
             reply.abort()
             return
@@ -179,6 +215,7 @@ class Dispatcher:
             deliver_now(error_response(HTTPError(500), exchange.id), exchange, reply)
         except Exception as fault:  # whatever is wrong, the request must not stay open
             self._tell("the connection of %s %s failed", fault, exchange)
+            reply.note()
             exchange.finish(Outcome.HANDLER_ERROR, monotonic())
             reply.abort()
 

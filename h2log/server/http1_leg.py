@@ -24,7 +24,7 @@ from h2log.http2.hpack import FIELD_OVERHEAD
 from h2log.ids import new_id
 from h2log.server.content import ContentBuffer
 from h2log.server.http1_reply import Http1Reply
-from h2log.server.session import HangUp, Hold, Shared, Stall
+from h2log.server.session import FIRST_WORDS, HangUp, Hold, Shared, Stall
 
 __all__ = ["Http1Head", "Http1Leg"]
 
@@ -175,8 +175,7 @@ class Http1Leg(asyncio.BufferedProtocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Whatever was open has lost its peer."""
         self._shared.left(self)
-        self._session.last_stream_id = self._session.requests
-        self._shared.gone(self._session, self._reason(error))
+        reason = self._reason(error)
         self._closed = True
         if self._hanging_up is not None:
             self._hanging_up.cancel()
@@ -189,6 +188,8 @@ class Http1Leg(asyncio.BufferedProtocol):
         self._wake()
         if _logger.isEnabledFor(logging.DEBUG):
             self._debug("closed after %d requests", self._session.requests)
+        self._session.last_stream_id = self._session.requests
+        self._shared.gone(self._session, reason)  # the last: it sums up what has ended
 
     def pause_writing(self) -> None:
         """The transport is full."""
@@ -207,7 +208,8 @@ class Http1Leg(asyncio.BufferedProtocol):
     def drain(self) -> None:
         """Finish the request that is open and close; see `Leg`."""
         self._going = True
-        if self._reply is None and not self._begun:
+        # What is new has its first request on the way: closed now, that would fail.
+        if self._reply is None and not self._begun and self._session.requests:
             self.close()
 
     def shut(self) -> None:
@@ -240,6 +242,8 @@ class Http1Leg(asyncio.BufferedProtocol):
             if self._begun:
                 if now - self._since > limits.header_timeout:
                     self._refuse(408, Outcome.TIMEOUT, "the request did not come in time")
+            elif self._going and now - self._since > FIRST_WORDS:
+                self.close()
             elif now - self._since > limits.idle_timeout:
                 self._ended_for = "keep_alive_timeout"
                 self.close()
@@ -407,6 +411,7 @@ class Http1Leg(asyncio.BufferedProtocol):
         nth = self._session.requests + 1
         exchange = Exchange(self._session, head, new_id(), nth, wall(), monotonic())
         exchange.announce()
+        self._session.peak = 1
         return exchange
 
     def _refuse(self, status: int, outcome: Outcome, reason: str) -> None:
@@ -483,9 +488,9 @@ class Http1Leg(asyncio.BufferedProtocol):
             )
         )
 
-    def content(self, data: bytes) -> None:
+    def content(self, data: bytes | bytearray) -> None:
         """Send content."""
-        self._send(h11.Data(data=data))
+        self._send(h11.Data(data=cast(bytes, data)))
 
     def complete(self, reply: Http1Reply, trailers: list[tuple[str, str]]) -> None:
         """The response is complete: the next request's turn, when this one's content is through."""
@@ -530,7 +535,7 @@ class Http1Leg(asyncio.BufferedProtocol):
             return
         self._closed = True
         if self._transport is not None:
-            self._hanging_up = HangUp(self._transport)
+            self._hanging_up = HangUp(self._transport, stopping=self._shared.draining)
 
     def give_up(self, reply: Http1Reply) -> None:
         """Close so that the client sees that the response is not complete."""

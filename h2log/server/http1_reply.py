@@ -34,7 +34,7 @@ class ReplyLeg(Protocol):
     def interim(self, status: int, headers: list[tuple[str, str]]) -> None:
         """Send an interim response."""
 
-    def content(self, data: bytes) -> None:
+    def content(self, data: bytes | bytearray) -> None:
         """Send content."""
 
     def complete(self, reply: Http1Reply, trailers: list[tuple[str, str]]) -> None:
@@ -139,11 +139,17 @@ class Http1Reply:
             self._end()
 
     def interim(self, status: int, headers: list[tuple[str, str]]) -> None:
-        """Send an interim response; clients of HTTP/1.0 know none (RFC 9110 section 15.2)."""
-        if not self.closed and not self.exchange.status:
+        """Send an interim response to a client that is known to understand it.
+
+        Those of HTTP/1.0 know none (RFC 9110 section 15.2), and several of HTTP/1.1 take a 103 for
+        the response (RFC 8297 section 3): browsers that go to a page do not.
+        """
+        if self.closed or self.exchange.status:
+            return
+        if (b"sec-fetch-mode", b"navigate") in self.exchange.facts.fields:
             self._leg.interim(status, headers)
 
-    def write(self, data: bytes, end: bool = False) -> None:
+    def write(self, data: bytes | bytearray, end: bool = False) -> None:
         """Send content."""
         if self.closed:
             return

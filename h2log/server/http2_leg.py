@@ -69,13 +69,13 @@ def engine_limits(shared: Shared) -> EngineLimits:
     return EngineLimits(**values, budgets=budgets)
 
 
-def _plain_wish(head: RequestHead) -> str:
+def _plain_wish(head: RequestHead, scheme: str) -> str:
     """Return the wish of a GET whose fields ask for a whole file, nothing for any other request."""
     if head.method != "GET" or head.content_length or head.too_large:
         return ""
     if any(name in CONDITIONS for name, _ in head.fields):
         return ""
-    return wish(head.scheme, head.fields)
+    return wish(scheme, head.fields)
 
 
 class Http2Leg(asyncio.BufferedProtocol):
@@ -94,6 +94,7 @@ class Http2Leg(asyncio.BufferedProtocol):
         "_lost",
         "_reading",
         "_room_waiters",
+        "_scheme",
         "_session",
         "_shared",
         "_shutting",
@@ -106,6 +107,8 @@ class Http2Leg(asyncio.BufferedProtocol):
 
     def __init__(self, session: Session, shared: Shared, limits: EngineLimits) -> None:
         self._session = session
+        # What the connection is, whatever a client calls it: `:scheme` is for the log alone.
+        self._scheme = "http" if session.tls is None else "https"
         self._shared = shared
         self._kept = shared.dispatcher.kept
         self._conn = Connection(self, limits, monotonic())
@@ -190,7 +193,7 @@ class Http2Leg(asyncio.BufferedProtocol):
         session = self._session
         session.last_stream_id = conn.last_stream_id
         session.goaway = conn.goaway
-        self._shared.gone(session, self._reason(error))
+        reason = self._reason(error)
         if not self._conn.closing:
             self._conn.end()
         now = monotonic()
@@ -199,6 +202,7 @@ class Http2Leg(asyncio.BufferedProtocol):
         self._done.clear()
         self.wake_waiters()
         self._log_closed()
+        self._shared.gone(session, reason)  # the last: it sums up what has ended
 
     def pause_writing(self) -> None:
         """The transport is full."""
@@ -284,7 +288,7 @@ class Http2Leg(asyncio.BufferedProtocol):
                 self._session.sent += conn.out_size
                 transport.write(conn.take())
             if self._hanging_up is None:
-                self._hanging_up = HangUp(transport)
+                self._hanging_up = HangUp(transport, stopping=self._shared.draining)
 
     # The engine's events
 
@@ -303,7 +307,7 @@ class Http2Leg(asyncio.BufferedProtocol):
             exchange.announce()
         wished: str | None = head.rest.memo
         if wished is None:
-            wished = head.rest.memo = _plain_wish(head)
+            wished = head.rest.memo = _plain_wish(head, self._scheme)
         if wished and ended:
             path: str | None = head.memo
             if path is None:
@@ -367,7 +371,7 @@ class Http2Leg(asyncio.BufferedProtocol):
         request = Request(
             method=head.method,
             target=head.path,
-            scheme=head.scheme,
+            scheme=self._scheme,
             authority=head.authority,
             fields=head.fields,
             client=(session.client, session.port),

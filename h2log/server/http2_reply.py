@@ -27,6 +27,12 @@ _DROPPED: Final = frozenset(
 )
 
 
+_MAX_BLOCKS: Final = 512
+_MAX_BLOCK: Final = 512
+"""Header blocks that are remembered, and the bytes of the longest: half a megabyte in all."""
+_blocks: dict[tuple[object, ...], tuple[bytes, bool]] = {}
+
+
 class ReplyLeg(Protocol):
     """What a response needs of the connection that it is one of."""
 
@@ -55,21 +61,37 @@ class ReplyLeg(Protocol):
 
 
 def header_block(response: Response) -> bytes:
-    """Return a response's header block without its tail. Raises ValueError for a bad field."""
+    """Return a response's header block without its tail. Raises ValueError for a bad field.
+
+    An application's responses often have the same fields but for their length: remembered.
+    """
+    key = (response.status, *response.headers)
+    made = _blocks.get(key)
+    if made is None:
+        made = _fields_block(response)
+        if len(made[0]) <= _MAX_BLOCK:
+            if len(_blocks) >= _MAX_BLOCKS:
+                _blocks.clear()
+            _blocks[key] = made
+    block, sized = made
+    length = None if sized else response.content_length()
+    return block if length is None else block + encode([(b"content-length", b"%d" % length)])
+
+
+def _fields_block(response: Response) -> tuple[bytes, bool]:
+    """Return the block of a response's own fields, and whether its length is told by it."""
     check_fields(response.headers)
     fields = [(b":status", b"%d" % response.status)]
-    sized = response.status == 304  # its length would be the content's that is not sent
+    # A 304's would be that of the content that is not sent; a 204 has none (RFC 9110 section 8.6).
+    sized = response.status in (204, 304)
     for name, value in response.headers:
         if name in _DROPPED or name == "date":
             continue
-        if name == "content-length" and response.status == 204:  # RFC 9110 section 8.6
+        if name == "content-length" and response.status == 204:
             continue
         sized = sized or name == "content-length"
         fields.append((name.encode("ascii"), value.encode("latin-1")))
-    length = response.content_length()
-    if not sized and length is not None and response.status != 204:
-        fields.append((b"content-length", b"%d" % length))
-    return encode(fields)
+    return encode(fields), sized
 
 
 class Http2Reply:
@@ -81,8 +103,10 @@ class Http2Reply:
         "_granted",
         "_held",
         "_leg",
+        "_since",
         "_stream",
         "_waiter",
+        "_written",
         "content",
         "exchange",
         "noting",
@@ -97,6 +121,8 @@ class Http2Reply:
         self._granted = 0  # bytes of room that nothing was written for yet
         self._held = 0  # those, and what was written for others and has not gone out
         self._waiter: asyncio.Future[None] | None = None
+        self._written = 0  # bytes of content, sent or queued
+        self._since = 0.0  # since when the rest waits, if nobody waits for it
         self.exchange = exchange
         self.content: ContentBuffer | None = None
         self.task: asyncio.Task[None] | None = None
@@ -126,16 +152,16 @@ class Http2Reply:
             self._conn.send_interim(self._stream, encode([(b":status", b"%d" % status), *fields]))
             self._leg.flush_soon()
 
-    def write(self, data: bytes, end: bool = False) -> None:
+    def write(self, data: bytes | bytearray, end: bool = False) -> None:
         """Queue content."""
         if not self._stream.closed:
-            exchange = self.exchange
             now = self._conn.now = monotonic()
-            if data and not exchange.sent:
-                exchange.details().first_byte_at = now
-            exchange.sent += len(data)
+            self._written += len(data)
             self._granted = max(0, self._granted - len(data))
             self._conn.send_data(self._stream, data, end)
+            if end and self._stream.queued:  # nobody waits for it, and notes for how long
+                self._since = now
+            self.count()
             self._leg.flush_soon()
 
     def finish(self, trailers: list[tuple[str, str]]) -> None:
@@ -200,6 +226,23 @@ class Http2Reply:
             else:
                 detail.stalled += monotonic() - began
 
+    def count(self) -> None:
+        """Note for the record what has gone out so far, and what kept the rest."""
+        stream, conn, exchange = self._stream, self._conn, self.exchange
+        exchange.sent = self._written - (stream.unsent if stream.closed else stream.queued)
+        if exchange.sent:
+            detail = exchange.details()
+            if not detail.first_byte_at:
+                detail.first_byte_at = conn.now
+        if self._since:
+            now = monotonic()
+            detail = exchange.details()
+            if conn.blocked:
+                detail.blocked += now - self._since
+            else:
+                detail.stalled += now - self._since
+            self._since = now if stream.queued and not stream.closed else 0.0
+
     def give_back(self, size: int) -> None:
         """Release room that will not be used."""
         self._granted -= size
@@ -218,6 +261,7 @@ class Http2Reply:
 
     def progressed(self) -> None:
         """Some of the queue went out: who waits looks again."""
+        self.count()
         if self._held:
             self._release(self._held - self._granted - self._stream.queued)
         self._leg.wake_waiters()
@@ -226,6 +270,7 @@ class Http2Reply:
 
     def ended(self) -> None:
         """The stream is closed: nothing is held or waited for any more."""
+        self.count()
         if self._file:
             self._file = False
             self._leg.files -= 1
@@ -255,6 +300,7 @@ class Http2Reply:
 
     def note(self) -> None:
         """The record is about to be finished before the response is complete."""
+        self.count()
         if self.noting is not None:
             self.noting()
 

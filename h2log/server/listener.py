@@ -14,6 +14,7 @@ import os
 import socket
 import ssl
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from typing import Final, cast
 
@@ -25,7 +26,7 @@ from h2log.http2.settings import EngineLimits
 from h2log.ids import new_id
 from h2log.server.http1_leg import Http1Leg
 from h2log.server.http2_leg import Http2Leg
-from h2log.server.session import Shared
+from h2log.server.session import FIRST_WORDS, Shared
 
 __all__ = ["Listener", "bind"]
 
@@ -35,8 +36,12 @@ _ACCEPTS_A_TURN: Final = 64
 """Connections accepted before others get their turn (libuv and nginx's multi_accept bound it)."""
 _SHUTDOWN_TIMEOUT: Final = 3600.0
 """Seconds that a TLS connection may take to close; `HangUp` looks whether it gets on."""
+_WAIT: Final = 0.001
+"""Seconds that a connection is left to another process, which should wake up for it as we did."""
 _PAUSE: Final = 0.25
 """Seconds without accepting after the system refused a descriptor."""
+_LOG_PAUSE: Final = 0.05
+"""Seconds between two looks at a log that holds requests up."""
 _PENDING_ERRORS: Final = frozenset(
     getattr(errno, name)
     for name in (
@@ -57,9 +62,12 @@ _PENDING_ERRORS: Final = frozenset(
 _EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
-def bind(host: str, port: int, backlog: int) -> list[socket.socket]:
+def bind(
+    host: str, port: int, backlog: int, options: tuple[str, str] = ("--host", "--port")
+) -> list[socket.socket]:
     """Return listening sockets for every address of `host`; port 0 is the same free one for all.
 
+    `options` are what a message calls the two.
     Raises UsageError when the name is unknown, the address is not ours, or the port is in use.
     """
     try:
@@ -68,7 +76,9 @@ def bind(host: str, port: int, backlog: int) -> list[socket.socket]:
         )
     except (socket.gaierror, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"--host {host}: {reason}; give an address or a known name") from None
+        raise UsageError(
+            f"{options[0]} {host}: {reason}; give an address or a known name"
+        ) from None
     sockets: list[socket.socket] = []
     try:
         for family, kind, protocol, _, address in dict.fromkeys(found):
@@ -91,11 +101,13 @@ def bind(host: str, port: int, backlog: int) -> list[socket.socket]:
             listener.close()
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if error.errno == errno.EADDRINUSE:
-            text = "the port is in use; stop the other program, or choose another with --port"
+            text = (
+                f"the port is in use; stop the other program, or choose another with {options[1]}"
+            )
         elif error.errno == errno.EACCES:
-            text = "not permitted; ports below 1024 need rights, choose another with --port"
+            text = f"not permitted; ports below 1024 need rights, choose another with {options[1]}"
         elif error.errno == errno.EADDRNOTAVAIL:
-            text = "this machine does not have the address; choose another with --host"
+            text = f"this machine does not have the address; choose another with {options[0]}"
         else:
             text = error.strerror or str(error)
         raise UsageError(f"cannot listen on {where}: {text}") from None
@@ -123,6 +135,10 @@ class Listener:
         self._refusal_line: asyncio.TimerHandle | None = None
         self._told = -10.0  # when the log last said that descriptors are out
         self._resume: asyncio.TimerHandle | None = None
+        self.fair: Callable[[int], bool] | None = None
+        """Where other processes have the same sockets: is told how many connections we have, and
+        says whether one of them should rather take the next."""
+        self._waited = False  # and may take one without asking
         self.pending: set[asyncio.Task[None]] = set()
         """Connections whose protocol is not known yet."""
 
@@ -141,17 +157,25 @@ class Listener:
             self._resume.cancel()
         self._resume = loop.call_later(seconds, self.start)
 
-    def stop(self) -> None:
-        """Take what the kernel holds for us, accept no more, and close the sockets."""
+    def renew(self, context: ssl.SSLContext) -> None:
+        """Use another TLS side from the next handshake on."""
+        self._context = context
+
+    def stop(self, *, last: bool = True) -> None:
+        """Take what the kernel holds for us, accept no more, and close the sockets.
+
+        Not `last` leaves what it holds to the other processes that have the same sockets.
+        """
         if self._resume is not None:
             self._resume.cancel()
         if self._refusal_line is not None:
             self._refusal_line.cancel()
             self._tell_refused()
+        self.fair = None
         loop = asyncio.get_running_loop()
         for listener in self._sockets:
             loop.remove_reader(listener.fileno())
-            while self._accept(listener):
+            while last and self._accept(listener):
                 pass
             if self._resume is not None:
                 self._resume.cancel()
@@ -159,7 +183,17 @@ class Listener:
 
     def _accept(self, listener: socket.socket) -> bool:
         """Accept a turn's worth; return whether there may be more."""
+        shared = self._shared
         for _ in range(_ACCEPTS_A_TURN):
+            if shared.log is not None and shared.log.overloaded and not shared.draining:
+                self._suspend(_LOG_PAUSE)
+                return False
+            if self._waited:
+                self._waited = False
+            elif self.fair is not None and self.fair(self._shared.connections):
+                self._waited = True
+                self._suspend(_WAIT)
+                return False
             try:
                 sock, address = listener.accept()
             except (BlockingIOError, InterruptedError):
@@ -301,13 +335,19 @@ class _Cleartext(asyncio.Protocol):
         self._session = session
         self._seen = b""
         self._since = monotonic()
+        self._limit = listener._shared.limits.preface_timeout
         self._transport: asyncio.Transport | None = None
+        self._ended_for = ""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
-        self._listener._shared.legs.add(self)
+        shared = self._listener._shared
+        shared.legs.add(self)
+        if shared.draining:
+            self.drain()
 
     def data_received(self, data: bytes) -> None:
+        self._session.received += len(data)
         self._seen += data
         start = PREFACE[: len(self._seen)]
         if self._seen.startswith(PREFACE):
@@ -324,23 +364,27 @@ class _Cleartext(asyncio.Protocol):
         leg.data_received(self._seen)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._listener._shared.left(self)
-        self._listener._shared.gone(self._session, "client_closed")
+        shared = self._listener._shared
+        shared.left(self)
+        lost = "connection_reset" if error is not None else "client_closed"
+        shared.gone(self._session, self._ended_for or lost)
 
     def drain(self) -> None:
-        self._close()
+        self._limit = min(self._limit, FIRST_WORDS)
 
     def shut(self) -> None:
-        self._close()
+        self._close("app_shutdown_timeout")
 
     def abort(self) -> None:
         if self._transport is not None:
             self._transport.abort()
 
     def tick(self, now: float) -> None:
-        if now - self._since > self._listener._shared.limits.preface_timeout:
-            self._close()
+        if now - self._since > self._limit:
+            draining = self._listener._shared.draining
+            self._close("server_shutdown" if draining else "request_headers_timeout")
 
-    def _close(self) -> None:
+    def _close(self, reason: str) -> None:
+        self._ended_for = reason
         if self._transport is not None:
             self._transport.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import gc
 import logging
@@ -11,7 +12,8 @@ import signal
 import ssl
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, TypeVar
 
 from h2log.app.application import App
 from h2log.config import Settings
@@ -19,12 +21,22 @@ from h2log.config.imports import own_error
 from h2log.errors import StartupError, UsageError
 from h2log.logfile.faults import install
 from h2log.server.logs import Logs
+from h2log.server.renewal import LOOK_EVERY, PairWatch, hung_up, renewed
 from h2log.server.server import Server
 from h2log.server.tls import server_context
 
-__all__ = ["serve_process"]
+__all__ = [
+    "give_back_memory",
+    "leave_soon",
+    "loop_factory",
+    "serve_process",
+    "start_application",
+    "tune",
+]
 
 _logger = logging.getLogger("h2log.server")
+
+_Result = TypeVar("_Result")
 
 _LAST_WORDS = 2.0
 """Seconds for the process to end by itself once the server has stopped."""
@@ -41,6 +53,8 @@ _MAPPED_FROM = 256 * 1024
 def serve_process(app: App, settings: Settings, announce: Callable[[str], None]) -> None:
     """Serve `app` until SIGTERM or SIGINT, then drain; a second signal cuts the draining short.
 
+    SIGHUP reads the certificate anew, SIGUSR1 looks whether the logs' paths name the open files.
+
     `announce` is called with the URL as soon as the server listens. Raises UsageError for what
     stops the start: the certificate, the log, the address; StartupError when the application's
     own start fails.
@@ -48,6 +62,38 @@ def serve_process(app: App, settings: Settings, announce: Callable[[str], None])
     context = None
     if not settings.server.insecure:
         context = server_context(settings.tls.cert, settings.tls.key)
+    tune()
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        serving = threading.Event()
+        main = _serve(app, settings, context, announce, serving)
+        stuck = run_on(runner.get_loop(), main, serving.is_set).stuck
+        leave_soon(stuck)
+
+
+def run_on(
+    loop: asyncio.AbstractEventLoop,
+    main: Coroutine[Any, Any, _Result],
+    serving: Callable[[], bool],
+) -> _Result:
+    """Run `main` to its end; while `serving`, what ends a loop is logged, and the loop goes on.
+
+    That is `sys.exit` in a task or a callback of the application: asyncio takes it for the end of
+    the program, but others are being served. Who wants the server to end sends it a signal.
+    """
+    task = loop.create_task(main)
+    while True:
+        try:
+            return loop.run_until_complete(task)
+        except (SystemExit, KeyboardInterrupt) as error:
+            if task.done() or not serving():
+                raise
+            _logger.critical(
+                "%r in a task or callback does not end the server", error, exc_info=error
+            )
+
+
+def tune() -> None:
+    """Set up the process for a server: memory, the collector, descriptors. What is alive stays."""
     _tune_allocator()
     # What is alive now lives as long as the server: the collector need not look at it again, nor
     # at the few objects of each request as often as its default of 700 would have it.
@@ -55,13 +101,17 @@ def serve_process(app: App, settings: Settings, announce: Callable[[str], None])
     gc.freeze()
     gc.set_threshold(5_000, 20, 20)
     _raise_descriptor_limit()
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        stuck = runner.run(_serve(app, settings, context, announce)).stuck
-        # The log is closed and everybody was told: what still runs now, a handler that ignores
-        # its cancellation or a thread of its own, must not keep the process.
-        leave = threading.Timer(0 if stuck else _LAST_WORDS, _leave, (1 if stuck else 0,))
-        leave.daemon = True
-        leave.start()
+
+
+def leave_soon(stuck: bool) -> None:
+    """End the process whatever still runs; at once, with exit code 1, when a log is `stuck`.
+
+    To be called when the log is closed and everybody was told: what runs then, a handler that
+    ignores its cancellation or a thread of its own, must not keep the process.
+    """
+    leave = threading.Timer(0 if stuck else _LAST_WORDS, _leave, (1 if stuck else 0,))
+    leave.daemon = True
+    leave.start()
 
 
 def _leave(code: int) -> None:
@@ -101,7 +151,7 @@ def _tune_allocator() -> None:
     mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM)
 
 
-def _give_back_memory() -> None:
+def give_back_memory() -> None:
     """Give what the last load left to the system again, where the C library is glibc."""
     gc.collect()
     if sys.platform.startswith("linux"):
@@ -111,7 +161,8 @@ def _give_back_memory() -> None:
             pass
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes the loop of a server: uvloop's, where there is one."""
     try:
         import uvloop
     except ImportError:  # Windows
@@ -124,6 +175,7 @@ async def _serve(
     settings: Settings,
     context: ssl.SSLContext | None,
     announce: Callable[[str], None],
+    serving: threading.Event,
 ) -> Logs:
     logs = Logs(settings.log)
     await logs.open()
@@ -133,13 +185,16 @@ async def _serve(
         loop.add_signal_handler(signal.SIGUSR1, logs.reopen)
     try:
         server = Server(app, settings, logs.access.put, context, logs.tell, logs.opening)
-        server.on_rest = _give_back_memory
+        server.on_rest = give_back_memory
         if logs.block:
-            server.wait_for(logs.access)
+            server.wait_for(logs)
+        app.log_health = logs.health
         asked = _stop_signals()
-        await _start(app)
+        await start_application(app)
         try:
-            await _serve_until(asked, server, announce)
+            async with _renewing(server, settings, asked):
+                serving.set()
+                await _serve_until(asked, server, announce)
         finally:
             await app.stop()
     finally:
@@ -148,7 +203,46 @@ async def _serve(
     return logs
 
 
-async def _start(app: App) -> None:
+@contextlib.asynccontextmanager
+async def _renewing(
+    server: Server, settings: Settings, asked: asyncio.Queue[int]
+) -> AsyncIterator[None]:
+    """Renew the certificate when its files change, and on SIGHUP."""
+    loop = asyncio.get_running_loop()
+    closed = hung_up()
+    tls = None if settings.server.insecure else settings.tls
+    watch = None if tls is None else PairWatch(tls.cert, tls.key)
+    timer: asyncio.TimerHandle | None = None
+
+    def renew() -> None:
+        if tls is not None and (context := renewed(tls.cert, tls.key)) is not None:
+            server.renew(context)
+
+    def hang_up() -> None:
+        if closed():
+            asked.put_nowait(int(signal.SIGHUP))
+        else:
+            renew()
+            if watch is not None:
+                watch.noted()
+
+    def look() -> None:
+        nonlocal timer
+        timer = loop.call_later(LOOK_EVERY, look)
+        if watch is not None and watch.changed():
+            renew()
+
+    if hasattr(signal, "SIGHUP"):
+        loop.add_signal_handler(signal.SIGHUP, hang_up)
+    look()
+    try:
+        yield
+    finally:
+        if timer is not None:
+            timer.cancel()
+
+
+async def start_application(app: App) -> None:
     """Let the application get ready. Raises StartupError with what it raised."""
     try:
         await app.start()
@@ -180,11 +274,10 @@ async def _serve_until(
 
 
 def _stop_signals() -> asyncio.Queue[int]:
-    """Return a queue that gets each SIGTERM, SIGINT and SIGHUP."""
+    """Return a queue that gets each SIGTERM and SIGINT."""
     asked: asyncio.Queue[int] = asyncio.Queue()
     loop = asyncio.get_running_loop()
-    names = ("SIGTERM", "SIGINT", "SIGHUP")
-    for number in [getattr(signal, name) for name in names if hasattr(signal, name)]:
+    for number in (signal.SIGTERM, signal.SIGINT):
         try:
             loop.add_signal_handler(number, asked.put_nowait, int(number))
         except NotImplementedError:  # Windows

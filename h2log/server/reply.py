@@ -26,7 +26,7 @@ class Reply(Protocol):
     def interim(self, status: int, headers: list[tuple[str, str]]) -> None:
         """Send an interim response (1xx) before the final one; nothing after that has begun."""
 
-    def write(self, data: bytes, end: bool = False) -> None:
+    def write(self, data: bytes | bytearray, end: bool = False) -> None:
         """Send content, and the end of the response after it."""
 
     def finish(self, trailers: list[tuple[str, str]]) -> None:
@@ -46,6 +46,9 @@ class Reply(Protocol):
 
     def give_back(self, size: int) -> None:
         """Say that `size` bytes of `room` will not be written."""
+
+    def note(self) -> None:
+        """The record is about to be finished before the response is complete."""
 
     def abort(self) -> None:
         """End a response that cannot be completed so that the client sees that it is not."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections.abc import Callable
 
@@ -59,6 +60,8 @@ class Server:
         self._listener: Listener | None = None
         self.on_rest: Callable[[], None] | None = None
         """Called when the last connection has gone, at most every `_REST` seconds."""
+        self.fair: Callable[[int], bool] | None = None
+        """See `Listener.fair`; to be set before the start."""
         self._rested = 0  # how many connections there had been when it was called last
         self._rested_at = 0.0
         self._deadline = 0.0  # of draining
@@ -78,17 +81,22 @@ class Server:
         scheme = "http" if self._context is None else "https"
         return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
-    async def start(self) -> None:
-        """Bind and accept. Raises UsageError when an address cannot be had."""
+    async def start(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accept on `sockets`, or bind them first. Raises UsageError when an address is not to be.
+
+        The sockets are closed at the stop.
+        """
         server = self._settings.server
         limits = engine_limits(self._shared)  # may refuse what was configured
-        sockets = bind(server.host, server.port, server.backlog)
+        if sockets is None:
+            sockets = bind(server.host, server.port, server.backlog)
         self.addresses = [sock.getsockname()[:2] for sock in sockets]
         watched = [folder for folder in self._app.folders() if folder.watched]
         if watched:
             self._watcher = Watcher(watched)
             await self._watcher.start()
         self._listener = Listener(sockets, self._context, self._shared, limits)
+        self._listener.fair = self.fair
         self._listener.start()
         self._tick()
         _logger.info("listening on %s", self.url)
@@ -113,32 +121,51 @@ class Server:
                 self._shared.legs.discard(leg)
                 leg.abort()
 
-    async def stop(self, timeout: float | None = None) -> None:
+    def renew(self, context: ssl.SSLContext) -> None:
+        """Use another certificate from the next handshake on."""
+        self._context = context
+        if self._listener is not None:
+            self._listener.renew(context)
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return self._shared.connections
+
+    @property
+    def accepted(self) -> int:
+        """How many connections there have been."""
+        return self._shared.ever
+
+    async def stop(self, timeout: float | None = None, *, last: bool = True) -> None:
         """Take no more connections, let open requests finish for `timeout` seconds, and close.
 
         The default is `server.drain_timeout`. What is open after that ends as SHUTDOWN. Called
-        again, it changes the time that is left.
+        again, it changes the time that is left. Not `last` leaves connections that are not accepted
+        yet to other processes with the same sockets.
         """
         if timeout is None:
             timeout = self._settings.server.drain_timeout
         self._deadline = monotonic() + timeout
         if self._stopping is None:
-            self._stopping = asyncio.create_task(self._drain(timeout))
+            self._stopping = asyncio.create_task(self._drain(last))
         else:
             self._shared.changed.set()
         await asyncio.shield(self._stopping)
 
-    async def _drain(self, timeout: float) -> None:
+    async def _drain(self, last: bool) -> None:
         if self._listener is None:
             return
         shared = self._shared
         shared.draining = True
-        self._listener.stop()
+        self._listener.stop(last=last)
         if self._watcher is not None:
             await self._watcher.stop()
         legs = len(shared.legs)
-        _logger.info("draining %d connections for up to %g s", legs, timeout)
+        left = max(0.0, self._deadline - monotonic())
+        _logger.info("draining %d connections for up to %.3g s", legs, left)
         self._each(lambda leg: leg.drain())
+        shared.dispatcher.end_events()
         began = monotonic()
         while (shared.legs or self._listener.pending) and monotonic() < self._deadline:
             late = monotonic() - began > _HANDSHAKE_GRACE
@@ -152,9 +179,14 @@ class Server:
         if shared.legs:
             _logger.warning("%d connections did not end in time: closing them", len(shared.legs))
             self._each(lambda leg: leg.shut())
-            last = monotonic() + _LAST_WORDS
-            while shared.legs and monotonic() < last:
-                await self._pass_time(last)
+            end = monotonic() + _LAST_WORDS
+            while shared.legs and monotonic() < end:
+                await self._pass_time(end)
+            # A peer that answers nothing keeps no session open, and its line is not lost.
+            self._each(lambda leg: leg.abort())
+        end = monotonic() + _LAST_WORDS
+        while shared.connections and monotonic() < end:
+            await self._pass_time(end)
         tasks = list(shared.dispatcher.tasks)
         for task in tasks:
             task.cancel()

@@ -18,8 +18,15 @@ __all__ = ["HangUp", "Hold", "Leg", "Shared", "Stall"]
 READ_SIZE: Final = 64 * 1024
 """Bytes of one read: a few full TLS records. A new buffer of uvloop's 256 KiB for each read would
 be mapped and unmapped every time, a tenth of the cost of a small request."""
+STOP_GRACE: Final = 0.5
+"""Seconds between looks at a peer that has everything and does not close, when the server stops; at
+the third the connection is cut. An idle client in a pool answers nothing until it is used again."""
 CLOSE_GRACE: Final = 5.0
 """Seconds that the last output of a closed connection may take (nginx lingering_timeout 5)."""
+
+FIRST_WORDS: Final = 1.0
+"""Seconds that a new connection has for its first request when the server stops, as long as a TLS
+handshake has then: its client connected to one that served."""
 
 
 class Leg(Protocol):
@@ -114,6 +121,7 @@ class Shared:
         session.reason = reason
         if self.session_sink is not None:
             self.session_sink("closed", session)
+        self.changed.set()
         self.connections -= 1
         self.clients[session.client] -= 1
         if not self.clients[session.client]:
@@ -197,20 +205,22 @@ class HangUp:
     A cleartext socket is closed for writing only, and read until the peer closes: closing it with
     unread data would reset it, and the reset would overtake the response (RFC 9112 section 9.6).
     TLS does the same with its close_notify. When nothing more goes out for `CLOSE_GRACE`, or the
-    peer does not answer the close, the connection is aborted. `cancel` when it is lost.
+    peer does not answer the close, the connection is aborted. `cancel` when it is lost. A server
+    that stops has less patience, `STOP_GRACE`: what the kernel has is sent all the same.
     """
 
-    __slots__ = ("_idle", "_left", "_timer", "_transport")
+    __slots__ = ("_grace", "_idle", "_left", "_timer", "_transport")
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, *, stopping: bool) -> None:
         self._transport = transport
+        self._grace = STOP_GRACE if stopping else CLOSE_GRACE
         self._left = transport.get_write_buffer_size()
         self._idle = 0
         if transport.can_write_eof():
             transport.write_eof()
         else:
             transport.close()
-        self._timer = asyncio.get_running_loop().call_later(CLOSE_GRACE, self._look)
+        self._timer = asyncio.get_running_loop().call_later(self._grace, self._look)
 
     def _look(self) -> None:
         left = self._transport.get_write_buffer_size()
@@ -223,7 +233,9 @@ class HangUp:
         if self._idle > (0 if left else 2):
             self._transport.abort()
         else:
-            self._timer = asyncio.get_running_loop().call_later(CLOSE_GRACE, self._look)
+            # Whoever still takes something is given the usual time.
+            grace = CLOSE_GRACE if left else self._grace
+            self._timer = asyncio.get_running_loop().call_later(grace, self._look)
 
     def cancel(self) -> None:
         """The connection is lost."""

@@ -32,6 +32,7 @@ class Answer:
 
     headers: list[tuple[str, str]] = field(default_factory=list)
     length: int | None = None
+    route: str = ""
 
     def content_length(self) -> int | None:
         return self.length

@@ -94,9 +94,7 @@ def test_every_log_gets_its_own(folder: Path) -> None:
     assert header.startswith("#Fields: ")
     assert opened.split("\t")[1:3] == ["opened", session]
     assert closed.split("\t")[1:3] == ["closed", session]
-    fields = dict(
-        zip(header.removeprefix("#Fields: ").split("\t"), closed.split("\t"), strict=True)
-    )
+    fields = dict(zip(header.removeprefix("#Fields: ").split(), closed.split("\t"), strict=True))
     assert fields["requests"] == "4"
     assert fields["outcomes"] == "COMPLETE=3,HANDLER_ERROR=1"
     said = (folder / "app.log").read_text()

@@ -76,12 +76,12 @@ async def test_ten_days_are_kept(tmp_path: Path) -> None:
     log = AppLog(str(tmp_path / "app.log"))
     await log.open()
     logger.info("today")
+    kept = {f"app-{now - timedelta(days=age):%Y-%m-%d}.log" for age in range(1, 11)}
     async with asyncio.timeout(10):
-        while len(list(tmp_path.glob("app-*"))) != 10:
+        while {path.name for path in tmp_path.glob("app-*")} != kept:
             await asyncio.sleep(0.01)
     await log.close()
-    kept = sorted(path.name for path in tmp_path.glob("app-*"))
-    assert kept == sorted(f"app-{now - timedelta(days=age):%Y-%m-%d}.log" for age in range(1, 11))
+    assert {path.name for path in tmp_path.glob("app-*")} == kept
     assert (tmp_path / "app.log").read_text().endswith("today\n")
     assert DAILY.keep.count == 10
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -79,9 +79,9 @@ async def test_in_a_thread_of_its_own(
         make = compressor(name)
         assert make is not None
 
-        def opened(path: Path) -> Any:
+        def opened(raw: IO[bytes]) -> Any:
             threads.add(threading.current_thread().name)
-            return make(path)
+            return make(raw)
 
         return opened
 

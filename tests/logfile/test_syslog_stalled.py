@@ -111,6 +111,7 @@ async def test_the_end_does_not_wait_for_ever(
 ) -> None:
     """A collector that reads nothing: no thread is stuck, and what has no taker is dropped."""
     monkeypatch.setattr("h2log.logfile.syslog._LAST_WORDS", 0.2)
+    before = set(threading.enumerate())
     with collector_of(kind, tmp_path, certs, 4096) as collector:
         writer = LogWriter(with_options(collector, certs), line, 0.001)
         await open_hurried(writer, monkeypatch)
@@ -120,4 +121,6 @@ async def test_the_end_does_not_wait_for_ever(
         assert not writer.stuck
         assert writer.written + writer.dropped == writer.sequence
         assert writer.dropped > 0
-        await eventually(lambda: not [t for t in threading.enumerate() if "h2log" in t.name])
+        await eventually(
+            lambda: not [t for t in set(threading.enumerate()) - before if "h2log" in t.name]
+        )

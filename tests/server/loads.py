@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from h2log.access import Line, parse_line
+from h2log.access import Line, is_note, parse_line, read_note
 from h2log.access.full import HEADER
 from h2log.access.record import Outcome
 from h2log.server.certificates import Certificates
@@ -38,7 +38,6 @@ _REQUESTS = re.compile(
     r"(\d+) errored, (\d+) timeout\n"
     r"status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx\n"
 )
-_NOTE = re.compile(r'#dropped lines=(\d+) seq=(\d+)-(\d+) since=[-0-9T:]+\+00:00 reason="(.+)"')
 
 
 @contextmanager
@@ -143,12 +142,11 @@ def told(text: str, name: str = FULL) -> Told:
         assert f"{lines[0]}\n" == HEADER
         del lines[0]
     for line in lines:
-        if line.startswith("#"):
-            note = _NOTE.fullmatch(line)
-            assert note is not None, line
-            gap = Gap(int(note[2]), int(note[3]), note[4])
-            assert gap.last - gap.first + 1 == int(note[1]), line
-            found.gaps.append(gap)
+        if is_note(line):
+            note = read_note(line)
+            assert note.kind == "dropped", line
+            assert note.last - note.first + 1 == note.lines, line
+            found.gaps.append(Gap(note.first, note.last, note.reason))
         else:
             found.lines.append(parse_line(name, line))
     return found
@@ -157,7 +155,7 @@ def told(text: str, name: str = FULL) -> Told:
 def opened(folder: Path) -> int:
     """Return how many requests were opened, by the session log of a server that has stopped."""
     header, *lines = (folder / "session.log").read_text("ascii").splitlines()
-    columns = header.removeprefix("#Fields: ").split("\t")
+    columns = header.removeprefix("#Fields: ").split()
     events = [dict(zip(columns, line.split("\t"), strict=True)) for line in lines]
     closed = {event["session"]: event for event in events if event["event"] == "closed"}
     assert closed.keys() == {event["session"] for event in events}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import http.client
 import os
 
 import h11
@@ -12,10 +14,12 @@ from h2log import App, Request, Response
 from h2log.server.certificates import Certificates
 from tests.server.h2_client import H2Client
 from tests.server.wire import HEADERS, Http1Client, RawClient
-from tests.support import Running, eventually, run
+from tests.support import Running, client_context, eventually, run
 
 STYLE = "</style.css>; rel=preload; as=style"
 SCRIPT = "</app.js>; rel=preload; as=script"
+NAVIGATION = ("sec-fetch-mode", "navigate")
+"""What browsers send when they go to a page."""
 
 
 class Hints:
@@ -60,6 +64,7 @@ async def test_curl_shows_both_responses(certs: Certificates, version: str) -> N
     hints = Hints()
     async with Running(hints.app, certs) as server:
         done = await run("curl", "-sS", "--cacert", str(certs.ca), version, "-D", "-",
+                         "-H", ": ".join(NAVIGATION),
                          "-o", os.devnull, f"{server.url}/now")  # fmt: skip
         first, second = done.text.replace("\r", "").strip().split("\n\n")
     assert first.split("\n")[0].split()[1] == "103"
@@ -89,7 +94,7 @@ async def test_hints_over_http1_are_read_by_h11(certs: Certificates) -> None:
     """An independent parser sees two informational responses, then the final one."""
     hints = Hints()
     parser = h11.Connection(h11.CLIENT)
-    asked = h11.Request(method="GET", target="/later", headers=[("host", "x")])
+    asked = h11.Request(method="GET", target="/later", headers=[("host", "x"), NAVIGATION])
     seen: list[h11.Event] = []
     async with Running(hints.app, certs) as server, Http1Client.connect(server) as client:
         client.send(parser.send(asked) + parser.send(h11.EndOfMessage()))
@@ -123,10 +128,29 @@ async def test_links_over_http2(certs: Certificates) -> None:
 async def test_no_hints_for_http10(certs: Certificates) -> None:
     """HTTP/1.0 has no interim responses (RFC 9110 section 15.2)."""
     async with Running(Hints().app, certs) as server, Http1Client.connect(server) as client:
-        client.send(b"GET /now HTTP/1.0\r\nHost: x\r\n\r\n")
+        client.send(b"GET /now HTTP/1.0\r\nHost: x\r\nSec-Fetch-Mode: navigate\r\n\r\n")
         said = await client.rest()
     assert said.startswith(b"HTTP/1.1 200 ") and b"103" not in said.split(b"\r\n\r\n")[0]
     assert said.endswith(b"\r\n\r\nstyled")
+
+
+async def test_no_hints_for_clients_that_do_not_know_them(certs: Certificates) -> None:
+    """Python's own client takes a 103 for the response: it is sent none."""
+    async with Running(Hints().app, certs) as server:
+
+        def ask() -> tuple[int, bytes, str | None]:
+            asking = http.client.HTTPSConnection("127.0.0.1", server.port, context=context)
+            with contextlib.closing(asking):
+                asking.request("GET", "/now")
+                answer = asking.getresponse()
+                return answer.status, answer.read(), answer.getheader("link")
+
+        context = client_context(certs, "http/1.1")
+        assert await asyncio.to_thread(ask) == (200, b"styled", None)
+        async with Http1Client.connect(server) as client:
+            for mode in ("cors", "no-cors", "same-origin", "websocket"):
+                answer = await client.get("/now", f"Sec-Fetch-Mode: {mode}")
+                assert (answer.status, answer.body) == (200, b"styled")
 
 
 @pytest.mark.parametrize("version", ["h2", "1.1", "1.0"])

@@ -140,6 +140,24 @@ HOSTILE: list[str] = [
     "/listed/?sort=name&order=desc",
     "/listed/up/",
     "/listed/up/?sort=size",
+    # links to what is hidden, and what is well known but leads elsewhere
+    "/git-link",
+    "/git-link/",
+    "/git-link/config",
+    "/hidden-link.txt",
+    "/hidden-index/",
+    "/sub/.well-known/x",
+    "/.well-known/out.txt",
+    "/.well-known/up/secret.txt",
+    "/.well-known/up/",
+    "/.well-known/git/config",
+    "/.well-known/.hidden",
+    "/.well-known/%2ehidden",
+    "/.well-known/sub/.hidden",
+    "/.well-known/../inside.txt",
+    "/%2ewell-known/%2e%2e/%2e%2e/secret.txt",
+    "/.well-known%2f..%2f..%2fsecret.txt",
+    "/.well-known",
     # long and deep ones
     "/" + "a" * 300,
     "/" + "a" * 5000,
@@ -204,6 +222,17 @@ def folder(tmp_path: Path) -> Path:
     for suffix in ("gz", "br", "zst"):
         (root / f"styled.css.{suffix}").symlink_to(f"../secret.{suffix}")
     (root / "hidden-page" / ".page.html").write_bytes(SECRET)
+    (root / "git-link").symlink_to(".git")
+    (root / "hidden-link.txt").symlink_to(".hidden")
+    (root / "hidden-index").mkdir()
+    (root / "hidden-index" / "index.html").symlink_to("../.git/config")
+    for name in (".well-known/sub", "sub/.well-known"):
+        (root / name).mkdir(parents=True)
+    for name in (".well-known/.hidden", ".well-known/sub/.hidden", "sub/.well-known/x"):
+        (root / name).write_bytes(SECRET)
+    (root / ".well-known" / "out.txt").symlink_to(tmp_path / "secret.txt")
+    (root / ".well-known" / "up").symlink_to("../..")
+    (root / ".well-known" / "git").symlink_to("../.git")
     (root / "404.html").symlink_to("../secret.html")
     (root / "50x.html").symlink_to(tmp_path / "secret.html")
     (root / "listed" / "up").symlink_to(tmp_path / "unlisted")
@@ -221,7 +250,7 @@ APPS: dict[str, dict[str, Any]] = {
         "early_hints": True,
         "security": True,
     },
-    "redirecting": {"listing": True, "clean_urls": "redirect", "spa": "outside-page.html"},
+    "redirecting": {"listing": True, "clean_urls": "redirect", "spa": "index.html"},
     "nothing": {
         "precompressed": False,
         "compress": False,

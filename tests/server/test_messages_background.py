@@ -18,6 +18,7 @@ from tests.server.wire import DATA, WINDOW_UPDATE, Http1Client, RawClient
 from tests.support import Running, eventually
 
 BOTH_LOOPS = pytest.mark.asyncio(loop_factories=["uvloop", "asyncio"])
+RAISING = ("fails", "cancels", "quits", "panics", "exits")
 
 
 class Heard(logging.Handler):
@@ -106,7 +107,15 @@ class Works:
             self.begun.append("quits")
             raise SystemExit(3)
 
-        response = Response(b"several", background=[fails, cancels, quits])
+        def panics() -> None:
+            self.begun.append("panics")
+            raise BaseExceptionGroup("several", [SystemExit(3)])
+
+        async def exits() -> None:
+            self.begun.append("exits")
+            raise GeneratorExit
+
+        response = Response(b"several", background=[fails, cancels, quits, panics, exits])
         return response.after(self.begun.append, "plain").after(self.work, what="last")
 
 
@@ -219,16 +228,18 @@ async def test_work_that_fails_is_logged(certs: Certificates, heard: Heard) -> N
         assert (await two.get("/several")).status == 200
         await eventually(lambda: works.done)
         assert (await two.get("/ok")).status == 200
-    assert works.begun == ["fails", "cancels", "quits", "plain", "last"]
+    assert works.begun == [*RAISING, "plain", "last"]
     [record] = [record for record in server.records if record.facts.path == "/several"]
     assert record.outcome is not None
     assert record.outcome.value == "COMPLETE"
     assert [(session, request) for _, session, request, _ in heard.heard] == [
         (record.session.id, record.id)
-    ] * 3
+    ] * len(RAISING)
     names = [type(error).__name__ for *_, error in heard.heard]
-    assert names == ["LookupError", "CancelledError", "SystemExit"]
-    for name, (text, *_) in zip(("fails", "cancels", "quits"), heard.heard, strict=True):
+    assert names == [
+        "LookupError", "CancelledError", "SystemExit", "BaseExceptionGroup", "GeneratorExit",
+    ]  # fmt: skip
+    for name, (text, *_) in zip(RAISING, heard.heard, strict=True):
         assert text == (f"background work Works.several.<locals>.{name} of GET /several failed")
 
 

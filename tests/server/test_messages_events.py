@@ -13,8 +13,8 @@ from h2log import App, Request, Response
 from h2log.app.events import Event
 from h2log.server.certificates import Certificates
 from tests.server.h2_client import H2Client, Reply
-from tests.server.wire import Http1Client
-from tests.support import Running, client_context, eventually, run, tool
+from tests.server.wire import DATA, END_STREAM, Http1Client, RawClient
+from tests.support import PATIENCE, Running, client_context, eventually, run, tool
 
 BOTH_LOOPS = pytest.mark.asyncio(loop_factories=["uvloop", "asyncio"])
 
@@ -317,3 +317,29 @@ async def test_a_browser_listens(
     assert told_text == "é7:a\nb|kind:c|é7:d"
     assert ticker.asked == ["", "é7"]
     assert ticker.listening == 0
+
+
+async def test_a_stop_ends_streams_of_events(certs: Certificates) -> None:
+    """They have no end of their own: the stream is complete, and its client connects anew."""
+    app = App()
+    ended: list[str] = []
+
+    @app.get("/ticks")
+    async def ticks(request: Request) -> Response:
+        async def made() -> AsyncIterator[Event]:
+            try:
+                yield Event("first")
+                await asyncio.Event().wait()
+            finally:
+                ended.append("ended")
+
+        return Response.events(made())
+
+    async with Running(app, certs) as server, RawClient.connect(server) as client:
+        client.get(1, b"/ticks")
+        assert b"first" in (await client.expect(DATA, 1)).payload
+        stopping = asyncio.create_task(server.server.stop(PATIENCE * 100))
+        assert (await client.expect(DATA, 1, END_STREAM)).payload == b""
+        await stopping
+    assert ended == ["ended"]
+    assert server.outcomes == {"COMPLETE": 1}

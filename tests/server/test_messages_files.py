@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -10,12 +12,13 @@ from urllib.parse import unquote
 import httpx
 import pytest
 
-from h2log import App, Request, Response
-from h2log.app.response import attachment
+from h2log import App, HTTPError, Request, Response, UserSessions
+from h2log.app.middleware import CallNext
+from h2log.app.response import FileContent, attachment
 from h2log.server.certificates import Certificates
 from tests.server.h2_client import H2Client, Reply
 from tests.server.wire import Http1Client
-from tests.support import Running, client_context, run
+from tests.support import Running, client_context, eventually, run
 
 
 class Files:
@@ -243,3 +246,207 @@ def test_a_path_is_one() -> None:
     wrong: Any = 7
     with pytest.raises(TypeError, match="PathLike"):
         Response.file(wrong)
+
+
+# What surrounds the handler
+
+
+class Surrounded(Files):
+    """The same, inside of middleware that adds to each response and counts what it sees."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.seen: list[int] = []
+        self.answered: list[int] = []
+        self.app.use(self.adds)
+        for status in (404, 412):
+            self.app.error(status)(self.page)
+
+    async def adds(self, request: Request, call_next: CallNext) -> Response:
+        try:
+            response = await call_next(request)
+        except HTTPError as error:
+            self.seen.append(error.status)
+            headers = (*error.headers, ("set-cookie", "added=1"))
+            raise HTTPError(error.status, error.detail, headers) from error
+        self.seen.append(response.status)
+        response.headers.append(("set-cookie", "added=1"))
+        return response
+
+    def page(self, request: Request, error: HTTPError) -> Response:
+        self.answered.append(error.status)
+        return Response.html(f"<h1>{error.status}", error.status)
+
+
+@pytest.mark.parametrize("kind", ["plain", "async"])
+@pytest.mark.parametrize(
+    ("path", "fields", "status"),
+    [
+        ("small.txt", [], 200),
+        ("small.txt", [("if-none-match", "*")], 304),
+        ("small.txt", [("range", "bytes=2-4")], 206),
+        ("small.txt", [("range", "bytes=20-")], 416),
+        ("small.txt", [("if-match", '"x"')], 412),
+        ("absent", [], 404),
+    ],
+)
+async def test_middleware_sees_what_became_of_the_file(
+    certs: Certificates,
+    tmp_path: Path,
+    kind: str,
+    path: str,
+    fields: list[tuple[str, str]],
+    status: int,
+) -> None:
+    """Its status, an error as an exception; what it adds is sent; error handlers answer errors."""
+    files = Surrounded(tmp_path)
+    async with Running(files.app, certs) as server, H2Client.connect(server) as two:
+        reply = await two.get(f"/{kind}/{path}", *fields)
+        assert (reply.status, reply.headers["set-cookie"]) == (status, "added=1")
+        assert files.seen == [status]
+        if status in (404, 412):
+            assert (files.answered, bytes(reply.body)) == ([status], f"<h1>{status}".encode())
+        if status == 416:
+            assert reply.headers["content-range"] == "bytes */10"
+    assert server.outcomes == {"COMPLETE": 1}
+
+
+@pytest.mark.parametrize("where", ["alone", "errors", "middleware", "route"])
+async def test_an_error_keeps_what_is_not_the_files(
+    certs: Certificates, files: Files, where: str
+) -> None:
+    """A cookie of the handler's, and the work that it left; not the type or age of the file."""
+
+    async def handler(request: Request) -> Response:
+        own = {"Cache-Control": "max-age=9", "Content-Type": "text/x-own", "X-Own": "1"}
+        response = Response.file(files.folder / "absent", headers=own, download="a.txt")
+        response.set_cookie("a", "1")
+        return response.after(files.work)
+
+    def page(request: Request, error: HTTPError) -> Response:
+        return Response.html("<h1>gone", 404).after(files.work)
+
+    async def through(request: Request, call_next: CallNext) -> Response:
+        return await call_next(request)
+
+    app = App()
+    app.get("/", errors={404: page} if where == "route" else None)(handler)
+    if where == "errors":
+        app.error(404)(page)
+    if where == "middleware":
+        app.use(through)
+    async with Running(app, certs) as server, H2Client.connect(server) as two:
+        reply = await two.get("/")
+        assert (reply.status, reply.headers["x-own"]) == (404, "1")
+        assert reply.headers["set-cookie"].startswith("a=1;")
+        assert not {"cache-control", "content-disposition"} & set(reply.headers)
+        assert reply.headers["content-type"] != "text/x-own"
+        works = 2 if where in ("errors", "route") else 1
+        await eventually(lambda: files.worked == works)
+        await eventually(lambda: not server.shared.dispatcher.background.tasks)
+    assert server.outcomes == {"COMPLETE": 1}
+
+
+async def test_who_logs_in_stays_so_though_the_file_is_not_there(
+    certs: Certificates, files: Files
+) -> None:
+    """The cookie with the new id of a user session is in the 404, and is a user session's."""
+    sessions = UserSessions("x" * 32)
+    app = App()
+    app.use(sessions)
+
+    @app.get("/login")
+    def login(request: Request) -> Response:
+        request.user_session["name"] = "ada"
+        request.user_session.regenerate()
+        return Response.file(files.folder / "absent")
+
+    @app.get("/who")
+    def who(request: Request) -> Response:
+        return Response.text(request.user_session.get("name", "nobody"))
+
+    async with Running(app, certs) as server, H2Client.connect(server) as two:
+        for _ in range(2):
+            reply = await two.get("/login")
+            cookie = reply.headers["set-cookie"].partition(";")[0]
+            assert (reply.status, reply.headers["cache-control"]) == (404, "no-store")
+            assert bytes((await two.get("/who", ("cookie", cookie))).body) == b"ada"
+
+
+@pytest.mark.filterwarnings("error::ResourceWarning")
+@pytest.mark.parametrize("way", ["another", "raises", "again", "late", "cancelled"])
+async def test_a_file_that_middleware_drops_is_closed(
+    certs: Certificates, files: Files, way: str
+) -> None:
+    """At once, and not when the collector comes round: it answers otherwise, raises, or is gone."""
+    kept: list[Response] = []
+    late = asyncio.Event()
+    waits = asyncio.Event()
+    tasks: list[asyncio.Task[None]] = []
+
+    async def later(request: Request, call_next: CallNext) -> None:
+        await late.wait()
+        kept.append(await call_next(request))
+
+    async def drops(request: Request, call_next: CallNext) -> Response:
+        if way == "late":
+            tasks.append(asyncio.create_task(later(request, call_next)))
+            return Response.text("other")
+        kept.append(await call_next(request))
+        if way == "raises":
+            raise HTTPError(409)
+        if way == "cancelled":
+            waits.set()
+            await asyncio.Event().wait()
+        if way == "again":
+            return await call_next(request)
+        return Response.text("other")
+
+    app = App()
+    app.mount("/in", files.app)
+    app.use(drops)
+    async with Running(app, certs) as server, H2Client.connect(server) as two:
+        stream = two.send("GET", "/in/plain/report.pdf")
+        if way == "cancelled":
+            await waits.wait()
+            two.reset(stream)
+            await server.logged(1)
+        else:
+            reply = await two.reply(stream)
+            assert reply.status == (409 if way == "raises" else 200)
+            assert (bytes(reply.body) == files.content) == (way == "again")
+        late.set()
+        await asyncio.gather(*tasks)
+        await eventually(lambda: kept and all(was_closed(response) for response in kept))
+
+
+@pytest.mark.parametrize("way", ["same", "part", "stream"])
+async def test_a_file_that_middleware_passes_on_is_sent(
+    certs: Certificates, files: Files, way: str
+) -> None:
+    """As it is, as another part of it, or through a stream of the middleware's own."""
+
+    async def read(content: FileContent) -> AsyncIterator[bytes]:
+        with content.file as file:
+            while piece := file.read(100_000):
+                yield piece
+
+    async def passes(request: Request, call_next: CallNext) -> Response:
+        response = await call_next(request)
+        body = response.body
+        assert isinstance(body, FileContent)
+        if way == "stream":
+            return Response(read(body))
+        return Response(body if way == "same" else FileContent(body.file, 10, body.length - 10))
+
+    files.app.use(passes)
+    async with Running(files.app, certs) as server, H2Client.connect(server) as two:
+        reply = await two.get("/plain/report.pdf")
+        assert bytes(reply.body) == files.content[10 if way == "part" else 0 :]
+    assert server.outcomes == {"COMPLETE": 1}
+
+
+def was_closed(response: Response) -> bool:
+    """Say whether the file of a response is closed."""
+    assert isinstance(response.body, FileContent)
+    return response.body.file.closed

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import gzip
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -15,7 +17,7 @@ import httpx
 import pytest
 
 from h2log import App, HTTPError, Request, Response
-from h2log.app.uploads import UploadFile
+from h2log.app.uploads import Spool, UploadFile
 from h2log.server.certificates import Certificates
 from tests.server.h2_client import H2Client
 from tests.server.wire import Http1Client
@@ -99,7 +101,7 @@ class Forms:
 
     @property
     def all_closed(self) -> bool:
-        return bool(self.kept) and all(file._file.closed for file in self.kept)
+        return bool(self.kept) and all(file.closed for file in self.kept)
 
 
 def open_temporary_files() -> int:
@@ -318,6 +320,56 @@ async def test_a_form_that_cannot_be_taken(
         assert (await two.request("POST", "/plain")).status == 200
         assert (await one.get("/plain", method="POST")).status == 200
     assert server.outcomes == {"COMPLETE": 4}
+
+
+async def test_a_full_disk_is_told(
+    certs: Certificates,
+    disk: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """503, no error of the handler; what fits in memory is taken, and all is once there is room."""
+    forms = Forms()
+    monkeypatch.setattr(tempfile, "tempdir", str(disk))
+    monkeypatch.setattr(Spool, "_told_at", -math.inf)
+    large = part("f", bytes(5 * MEGABYTE), "b") + END
+    async with Running(forms.app, certs) as server, H2Client.connect(server) as two:
+        with (disk / "rest").open("wb", 0) as rest:
+            os.posix_fallocate(rest.fileno(), 0, 61 * MEGABYTE)
+        reply = await two.request("POST", "/form", [MULTIPART], large)
+        assert (reply.status, b"no room for files" in reply.body) == (503, True)
+        small = part("f", b"x", "b") + END
+        assert (await two.request("POST", "/form", [MULTIPART], small)).status == 200
+        (disk / "rest").unlink()
+        assert (await two.request("POST", "/form", [MULTIPART], large)).status == 200
+        await eventually(lambda: not open_temporary_files())
+    assert server.outcomes == {"COMPLETE": 3}
+    [told] = caplog.records
+    assert (told.exc_info, "No space left" in told.getMessage()) == (None, True)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br, identity", "GZIP", "x-unknown"])
+@pytest.mark.parametrize("path", ["form", "json"])
+async def test_content_that_is_coded_is_415(
+    certs: Certificates, forms: Forms, path: str, coding: str
+) -> None:
+    """It is not taken for malformed: the client is told to send it without (RFC 9110, 12.5.3)."""
+
+    @forms.app.post("/json")
+    async def json_(request: Request) -> Response:
+        return Response.json(await request.json())
+
+    kind = MULTIPART if path == "form" else ("content-type", "application/json")
+    body = part("a", b"1") + END if path == "form" else b"[1]"
+    async with Running(forms.app, certs) as server, H2Client.connect(server) as two:
+        fields = [kind, ("content-encoding", coding)]
+        reply = await two.request("POST", f"/{path}", fields, gzip.compress(body))
+        assert (reply.status, reply.headers["accept-encoding"]) == (415, "identity")
+        assert f"got content-encoding {coding}".encode() in reply.body
+        for plain in ("identity", "Identity"):
+            fields = [kind, ("content-encoding", plain)]
+            assert (await two.request("POST", f"/{path}", fields, body)).status == 200
+    assert server.outcomes == {"COMPLETE": 3}
 
 
 async def test_a_request_is_freed_when_it_is_over(certs: Certificates, forms: Forms) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable
 from io import FileIO
@@ -13,6 +14,7 @@ import pytest
 from h2log import App, Request, Response
 from h2log.access.record import Outcome
 from h2log.app.response import FileContent
+from h2log.server.background import ends_task
 from h2log.server.certificates import Certificates
 from tests.server.h2_client import H2Client
 from tests.server.wire import Http1Client
@@ -244,6 +246,156 @@ async def test_a_body_is_closed_once_nobody_reads_it(certs: Certificates) -> Non
         await server.logged(3)
         await eventually(lambda: not server.shared.dispatcher.tasks)
     assert [source.closed for source in made] == [1, 1, 1]
+
+
+# What is no Exception
+
+
+class Panic(BaseException):
+    """As extensions in Rust raise it (pyo3's PanicException)."""
+
+
+RAISED: dict[str, Callable[[], BaseException]] = {
+    "panic": lambda: Panic("in the extension"),
+    "generator exit": GeneratorExit,
+    "exit": lambda: SystemExit(3),
+    "cancelled": asyncio.CancelledError,
+    "group": lambda: BaseExceptionGroup("several", [Panic(), LookupError()]),
+}
+BOTH_LOOPS = pytest.mark.asyncio(loop_factories=["uvloop", "asyncio"])
+
+
+@BOTH_LOOPS
+@pytest.mark.parametrize("raised", RAISED)
+@pytest.mark.parametrize("kind", ["plain", "async", "trailers", "async-trailers"])
+async def test_what_is_no_exception_is_500_too(
+    certs: Certificates, kind: str, raised: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever a handler raises ends its request, and no other of its connection."""
+    app = App()
+    waiting = asyncio.Event()
+
+    def fails() -> Any:
+        raise RAISED[raised]()
+
+    @app.get("/plain")
+    def plain(request: Request) -> Response:
+        return Response(fails())
+
+    @app.get("/async")
+    async def later(request: Request) -> Response:
+        await asyncio.sleep(0)
+        return Response(fails())
+
+    @app.get("/trailers")
+    def trailers(request: Request) -> Response:
+        return Response(b"a", trailers=fails)
+
+    @app.get("/async-trailers")
+    async def async_trailers(request: Request) -> Response:
+        return Response(b"a", trailers=fails)
+
+    @app.get("/sibling")
+    async def sibling(request: Request) -> Response:
+        await waiting.wait()
+        return Response.text("alive")
+
+    async with (
+        Running(app, certs) as server,
+        H2Client.connect(server) as two,
+        Http1Client.connect(server) as one,
+    ):
+        other = two.send("GET", "/sibling")
+        assert (await two.get(f"/{kind}")).status == 500
+        answer = await one.get(f"/{kind}")
+        assert (answer.status, answer.body[:4]) == (500, b"500 ")
+        waiting.set()
+        assert bytes((await two.reply(other)).body) == b"alive"
+        assert bytes((await one.get("/sibling")).body) == b"alive"
+    assert server.outcomes == {"HANDLER_ERROR": 2, "COMPLETE": 2}
+    errors = [record for record in caplog.records if record.exc_info]
+    assert [type(record.exc_info[1]) for record in errors if record.exc_info] == [
+        type(RAISED[raised]())
+    ] * 2
+
+
+@BOTH_LOOPS
+@pytest.mark.parametrize("raised", RAISED)
+async def test_what_is_no_exception_ends_a_stream_visibly(
+    certs: Certificates, raised: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After the first piece: reset, or the connection of HTTP/1.1 cut, and told."""
+    app = App()
+
+    @app.get("/")
+    async def handler(request: Request) -> Response:
+        async def body() -> AsyncIterator[bytes]:
+            yield b"a"
+            raise RAISED[raised]()
+
+        return Response(body())
+
+    async with (
+        Running(app, certs) as server,
+        H2Client.connect(server) as two,
+        Http1Client.connect(server) as one,
+    ):
+        reply = await two.get("/")
+        assert (reply.status, reply.ended, reply.reset) == (200, False, 2)
+        one.send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"\r\n0\r\n" not in await one.rest()
+    assert server.outcomes == {"HANDLER_ERROR": 2}
+    assert len([record for record in caplog.records if record.exc_info]) == 2
+
+
+@BOTH_LOOPS
+async def test_a_client_that_goes_still_cancels_its_handler(
+    certs: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The cancellation comes through: it is no fault of the handler's, and nothing is logged."""
+    app = App()
+    entered, cancelled = asyncio.Event(), asyncio.Event()
+
+    @app.get("/")
+    async def handler(request: Request) -> Response:
+        entered.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+        return Response()
+
+    async with Running(app, certs) as server, H2Client.connect(server) as two:
+        stream = two.send("GET", "/")
+        await entered.wait()
+        two.reset(stream)
+        await cancelled.wait()
+    assert server.outcomes == {"CLIENT_RESET": 1}
+    assert not caplog.records
+
+
+async def test_what_is_closed_ends() -> None:
+    """The GeneratorExit of who closes a task is its end: to answer would be to go on."""
+
+    async def waits() -> None:
+        task = asyncio.current_task()
+        try:
+            await asyncio.Event().wait()
+        except BaseException as error:
+            told.append(ends_task(error, task))
+            raise
+
+    told: list[bool] = []
+    loop = asyncio.get_running_loop()
+    coroutine = waits()
+    task = loop.create_task(coroutine)
+    await asyncio.sleep(0)
+    coroutine.close()
+    assert told == [True]
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError, RuntimeError):
+        await task
 
 
 # What an error handler of the application has answered

@@ -235,3 +235,15 @@ async def test_a_drain_can_be_hurried(certs: Certificates) -> None:
         await asyncio.wait_for(draining, 5)
         await server.server.stop(0)
     assert server.outcomes == {"SHUTDOWN": 1}
+
+
+async def test_an_idle_client_that_does_not_read_keeps_nobody(
+    certs: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a pool of connections holds is cut when the server stops, long before the deadline."""
+    async with Running(Gate().app, certs) as server, RawClient.connect(server) as client:
+        client.get(1, b"/now")
+        await client.expect(HEADERS, 1)
+        async with asyncio.timeout(PATIENCE):
+            await server.server.stop(PATIENCE * 100)
+    assert "did not end in time" not in caplog.text

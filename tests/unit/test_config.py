@@ -264,8 +264,8 @@ def test_several_problems_are_counted() -> None:
 
 
 def test_two_logs_of_one_file_are_refused() -> None:
-    """Each would rotate the other's lines away; standard output may be shared."""
-    outputs = [{"path": "a/../b"}, {"path": "-"}, {"path": "-"}, {"path": "b"}]
+    """Each would rotate the other's lines away."""
+    outputs = [{"path": "a/../b"}, {"path": "-"}, {"path": "&2"}, {"path": "b"}]
     text = refusal({"log": {"access": outputs}})
     assert text.startswith("h2log.toml: log.access[3].path: is the file of log.access[0].path, too")
     text = refusal({"log": {"access": [{"path": "a"}], "app": {"path": "a"}}})

@@ -140,9 +140,9 @@ def test_a_variable_sets_a_key(name: str, text: str, wanted: dict[str, Any]) -> 
     [
         ("SERVER_PROT", "1", "unknown key; did you mean H2LOG_SERVER_PORT?"),
         ("SERVER__PROT", "1", "unknown key; did you mean H2LOG_SERVER__PORT?"),
-        ("PORT", "9000", "unknown key; did you mean H2LOG_SERVER_PORT?"),
+        ("PORT", "9000", "unknown key; did you mean H2LOG_ADMIN_PORT?"),
         ("SERVER_", "1", "unknown key; "),
-        ("ÄÖÜ" * 9, "1", "unknown key; keys begin with H2LOG_SERVER_, H2LOG_TLS_, "),
+        ("ÄÖÜ" * 9, "1", "unknown key; keys begin with H2LOG_SERVER_, H2LOG_ADMIN_, "),
         ("SERVER__PORT__X", "1", "unknown key; "),
         ("LOG_ACCESS", "logs/a.log", "a table is JSON here: line 1, column 1: expecting value"),
     ],
@@ -200,7 +200,7 @@ OUTPUT = st.fixed_dictionaries(
         "flush_interval": st.floats(0.001, 10),
         "fsync": st.one_of(st.sampled_from(["never", "rotation"]), st.integers(1, 1000)),
         "rotate": st.fixed_dictionaries(
-            {}, optional={"size": st.integers(0, 2**40), "keep": st.integers(0, 99)}
+            {"size": st.integers(1, 2**40)}, optional={"keep": st.integers(0, 99)}
         ),
     },
 )

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from io import FileIO
 from typing import Final, NamedTuple
 
+from h2log.app.files.paths import WELL_KNOWN
+from h2log.clock import wall
 from h2log.errors import HTTPError
 
 __all__ = ["Folder", "Identity", "Opened", "Root", "Version", "identity", "tell_trouble"]
@@ -51,7 +53,9 @@ def identity(file: str) -> Identity | None:
 class Version:
     """What identifies a file's content on the disk, and what follows from it.
 
-    `size` in bytes, `modified` in epoch seconds, `tag` the text of an entity tag.
+    `size` in bytes, `modified` in epoch seconds, `tag` the text of an entity tag. A file whose date
+    is to come counts as modified when it was looked at: a date that is sent is never in the future
+    (RFC 9110 section 8.8.2.1), and what a client sends back is compared with what it was sent.
     """
 
     __slots__ = ("identity", "modified", "size", "tag")
@@ -59,7 +63,7 @@ class Version:
     def __init__(self, found: os.stat_result) -> None:
         self.identity = _identity(found)
         self.size = found.st_size
-        self.modified = int(found.st_mtime)
+        self.modified = min(int(found.st_mtime), int(wall()))
         self.tag = f"{found.st_mtime_ns:x}-{found.st_size:x}"
 
     @property
@@ -145,17 +149,20 @@ class Root:
     """A folder on the disk, and what lies inside it.
 
     `path` is absolute and without links: what `folder` leads to when this is made, and not where
-    it may lead later. Raises FileNotFoundError and NotADirectoryError.
+    it may lead later. What is hidden below it, by a name that begins with a dot, is not inside: a
+    link does not make it public. `well_known`: but for what is in its `.well-known`. Raises
+    FileNotFoundError and NotADirectoryError.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], *, well_known: bool = False) -> None:
         self.path = os.path.realpath(folder, strict=True)
         if not os.path.isdir(self.path):
             raise NotADirectoryError(f"{folder} is not a folder")
         self._inside = os.path.join(self.path, "")
+        self._well_known = well_known
 
     def resolve(self, file: str) -> str | None:
-        """Return a path without its links, None when it leads nowhere or outside."""
+        """Return a path without its links, None when that is nothing, outside or hidden."""
         try:
             resolved = os.path.realpath(file, strict=True)
         except ValueError:  # a NUL, or what the file system cannot name
@@ -163,7 +170,16 @@ class Root:
         except OSError as error:
             tell_trouble(error)
             return None
-        return resolved if resolved == self.path or resolved.startswith(self._inside) else None
+        if resolved == self.path:
+            return resolved
+        return resolved if resolved.startswith(self._inside) and self._shown(resolved) else None
+
+    def _shown(self, resolved: str) -> bool:
+        """Say whether no name on the way to something inside begins with a dot."""
+        first, *below = resolved[len(self._inside) :].split(os.sep)
+        if first.startswith(".") and not (self._well_known and first == WELL_KNOWN):
+            return False
+        return not any(name.startswith(".") for name in below)
 
     def relative(self, resolved: str) -> str:
         """Return the path of something inside, from the root on, with slashes."""

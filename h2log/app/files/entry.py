@@ -141,6 +141,14 @@ class Entry:
         """Bytes of the content."""
         return self.version.size if self.content is None else len(self.content)
 
+    def etag(self, coding: str = "") -> str:
+        """Return the entity tag of the representation with a coding (RFC 9110 section 8.8.3.3)."""
+        if not coding:
+            return f'"{self.tag}"'
+        neighbour = self.usable.get(coding)
+        made_of = self.tag if neighbour is None else f"{self.tag}-{neighbour.tag}"
+        return f'"{made_of}-{coding}"'
+
     @property
     def negotiable(self) -> bool:
         """Whether what is sent depends on the codings that a client takes."""

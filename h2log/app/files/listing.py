@@ -1,8 +1,8 @@
 """What is in a folder, as a page or as JSON.
 
-Names that begin with a dot are left out, and so is what would not be served: what a link leads to
-outside, pipes, devices. Names are bytes to the disk and text to a reader: addresses are coded from
-the bytes, what is shown is escaped, and what is no UTF-8 is shown as U+FFFD.
+Names that begin with a dot are left out, and so is what would not be served: links to the outside
+or to what is hidden, pipes, devices. Names are bytes to the disk and text to a reader: addresses
+are coded from the bytes, what is shown is escaped, and what is no UTF-8 is shown as U+FFFD.
 """
 
 from __future__ import annotations
@@ -41,9 +41,11 @@ _STYLE: Final = (
 )
 _STYLE_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 POLICY: Final = (
-    f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'none'"
+    f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'"
 )
-"""The page's Content-Security-Policy: its own style and nothing else, whatever a name has in it."""
+"""The page's Content-Security-Policy: its own style and nothing else, whatever a name has in it,
+and nobody's frame around it (for which `default-src` does not stand)."""
 
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 

@@ -70,6 +70,7 @@ class Lookup:
         self._root = root
         self._prefix = prefix
         self._choices = choices
+        self._well_known = prefix == "/"
         self._rules = CacheRules(choices.cache_control)
         self._known = known
         self._pages = (".html", ".md") if choices.markdown else (".html",)
@@ -83,7 +84,7 @@ class Lookup:
 
         `page` says that the client wants Markdown as a page. Raises HTTPError 503.
         """
-        names = segments(path)
+        names = segments(path, well_known=self._well_known)
         if names is None:
             return None
         *parents, name = names

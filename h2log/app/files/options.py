@@ -32,7 +32,8 @@ class StaticOptions(TypedDict, total=False):
 
     spa: str
     """A file, such as `index.html`, that answers what is not there when a browser goes to a page:
-    for applications that route in the client. None by default."""
+    for applications that route in the client. It has to be there when the server starts. None by
+    default."""
 
     listing: bool
     """Answer a folder without `index.html` with what is in it: a page, or JSON for a client that

@@ -18,7 +18,7 @@ from h2log.app.response import FileContent, Response
 from h2log.clock import wall
 from h2log.errors import HTTPError
 
-__all__ = ["FileParts", "Whole", "narrowed"]
+__all__ = ["FileParts", "Whole", "all_of", "narrowed"]
 
 _PIECE: Final = 64 * 1024
 """Bytes that are read at a time of several parts of a large file: what a stream queues at most."""
@@ -111,6 +111,11 @@ class FileParts:
                 self._reading.release()
 
 
+def all_of(whole: Whole, opened: Opened | None = None) -> Response:
+    """Return the whole response, where `opened`, if any, is the file with its content."""
+    return whole if opened is None else _file(200, whole.headers, opened, 0, whole.size)
+
+
 def narrowed(request: Request, whole: Whole, opened: Opened | None = None) -> Response:
     """Return what a GET or HEAD is answered with, where without its conditions it is `whole`.
 
@@ -142,7 +147,7 @@ def _narrowed(request: Request, whole: Whole, opened: Opened | None) -> Response
     if request.method == "GET":  # a Range is defined for GET alone (section 14.2)
         ranges = select_ranges(headers, whole.etag, whole.modified, whole.size, wall())
     if ranges is None:
-        return whole if opened is None else _file(200, whole.headers, opened, 0, whole.size)
+        return all_of(whole, opened)
     request.condition = "range"
     if not ranges:
         raise HTTPError(416, headers=(("content-range", f"bytes */{whole.size}"),))
@@ -156,7 +161,7 @@ def _narrowed(request: Request, whole: Whole, opened: Opened | None) -> Response
     if whole.header("content-encoding"):
         # Its field would be said of the parts' frame too, which is not encoded.
         request.condition = ""
-        return whole if opened is None else _file(200, whole.headers, opened, 0, whole.size)
+        return all_of(whole, opened)
     return _several(whole, ranges, opened)
 
 

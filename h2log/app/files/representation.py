@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from h2log.app.conditional import lists
 from h2log.app.files.compression import LEAST, MOST, compress, makeable
 from h2log.app.files.disk import Opened
 from h2log.app.files.entry import Entry
@@ -23,22 +24,34 @@ from h2log.app.files.options import Choices
 from h2log.app.files.partial import Whole
 from h2log.app.files.rules import Security
 from h2log.app.files.threads import PACKING_THREADS, Flights, in_thread
-from h2log.app.headers import Headers
-from h2log.clock import http_date, wall
+from h2log.app.request import Request
+from h2log.clock import http_date
 
 __all__ = ["Representations", "narrowed_wish"]
 
 
-def narrowed_wish(wished: str, headers: Headers) -> str:
-    """Return what to choose from for a request of ranges.
+def narrowed_wish(wished: str, request: Request, entry: Entry) -> str:
+    """Return what to choose from of a file for a request: of ranges, if it has any, or as wished.
 
     They are of the representation that was selected, codings and all (section 14.2): a client that
-    asks for a part means the file's own bytes, unless its If-Range has the tag of an encoded one.
+    asks for a part means the file's own bytes, unless its If-Range has the tag of an encoded one,
+    or its If-Match only such tags. What If-Match excludes is not selected for If-Range.
     """
+    headers = request.headers
+    if request.method != "GET" or "range" not in headers:  # a Range is defined for GET alone
+        return wished
+    match = headers.joined("if-match")
+    matching = [
+        coding
+        for coding in codings_of(wished)
+        if coding != IDENTITY and (match is None or lists(match, entry.etag(coding)))
+    ]
     tag = headers.get("if-range", "").strip().removesuffix('"')
-    for coding in codings_of(wished):
-        if coding != IDENTITY and tag.endswith(f"-{coding}"):
+    for coding in matching:
+        if tag.endswith(f"-{coding}"):
             return with_codings(wished, (coding, IDENTITY))
+    if matching and match is not None and not lists(match, entry.etag()):
+        return with_codings(wished, (matching[0], IDENTITY))
     return with_codings(wished, (IDENTITY,))
 
 
@@ -52,7 +65,9 @@ class Representations:
         flights: Flights,
         choices: Choices,
         security: Security,
+        route: str,
     ) -> None:
+        self._route = route
         self._lookup = lookup
         self._memory = memory
         self._flights = flights
@@ -158,6 +173,7 @@ class Representations:
         whole = entry.wholes.get(face)
         if whole is None:
             whole = self._whole(entry, wished, coding, len(content), tag, content)
+            whole.route = self._route
             entry.wholes[face] = whole
             self._memory.grown(entry, entry.weigh())
         entry.show(wished, whole)
@@ -171,8 +187,7 @@ class Representations:
         headers = [("content-type", entry.media)]
         if coding:
             headers.append(("content-encoding", coding))
-        # Never in the future (RFC 9110 section 8.8.2.1), whatever the file system says.
-        headers.append(("last-modified", http_date(min(version.modified, int(wall())))))
+        headers.append(("last-modified", http_date(version.modified)))
         headers.append(("etag", etag))
         headers.append(("accept-ranges", "bytes"))
         if entry.cache:

@@ -21,7 +21,10 @@ from h2log.errors import UsageError
 
 __all__ = ["SECURITY", "CacheRules", "Security", "is_fingerprinted"]
 
-_IMMUTABLE: Final = "public, max-age=31536000, immutable"  # a year: RFC 9111's practical for ever
+# A year: RFC 9111's practical for ever. Not `public`: where only some may read the files, a shared
+# cache would give what it got for one of them to everybody (section 3.5), and where all may, it
+# keeps them without that word too.
+_IMMUTABLE: Final = "max-age=31536000, immutable"
 _REVALIDATED: Final = "no-cache"
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")

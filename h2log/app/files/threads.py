@@ -12,7 +12,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 import aiofiles.os
 
-__all__ = ["FILE_THREADS", "PACKING_THREADS", "Flights", "in_thread"]
+__all__ = ["FILE_THREADS", "LISTING_THREADS", "PACKING_THREADS", "Flights", "in_thread"]
 
 _T = TypeVar("_T")
 _P = ParamSpec("_P")
@@ -22,6 +22,9 @@ FILE_THREADS: Final = ThreadPoolExecutor(4, "h2log-files")
 files from being served."""
 PACKING_THREADS: Final = ThreadPoolExecutor(2, "h2log-packing")
 """Compress files, which takes longer than to read one: nobody waits for a file behind that."""
+LISTING_THREADS: Final = ThreadPoolExecutor(1, "h2log-listing")
+"""Make listings: of thousands of names, most of which is work for the interpreter, so that several
+at once would take it from everything else."""
 
 
 def _call(work: Callable[[], _T]) -> _T:
@@ -54,6 +57,9 @@ class _Flight(Executor):
         mine: Future[Any] = Future()
 
         def pass_on(done: Future[Any]) -> None:
+            if done.cancelled():
+                mine.cancel()
+                return
             if not mine.set_running_or_notify_cancel():
                 return
             error = done.exception()
@@ -64,6 +70,10 @@ class _Flight(Executor):
 
         self._going.add_done_callback(pass_on)
         return mine
+
+    def leave(self) -> None:
+        """Nobody waits any more: work that has not begun is not done."""
+        self._going.cancel()
 
 
 class Flights:
@@ -80,7 +90,8 @@ class Flights:
     ) -> _T:
         """Return what `work` returns in a thread, or what the work that goes on for `key` does.
 
-        Raises what it raises. Work goes on when those who waited for it are gone, for nobody.
+        Raises what it raises. When those who waited are gone, work that has begun goes on, for
+        nobody; work that has not is dropped.
         """
         flight = self._flights.get(key)
         if flight is None:
@@ -94,3 +105,4 @@ class Flights:
             # The first that wakes up settles the result in its own step, before any other begins.
             if (flight.landed or not flight.waiting) and self._flights.get(key) is flight:
                 del self._flights[key]
+                flight.leave()

@@ -105,6 +105,6 @@ def test_requests_of_a_session_end_apart(session: Session, records: list[AccessR
 
 
 def test_outcomes_are_named_by_themselves() -> None:
-    """Nine of them, each written as its name."""
+    """Ten of them, each written as its name."""
     assert [o.value for o in Outcome] == [o.name for o in Outcome]
-    assert len(Outcome) == 9
+    assert len(Outcome) == 10

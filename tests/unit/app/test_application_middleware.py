@@ -307,6 +307,60 @@ async def test_a_response_from_memory_is_not_changed(tmp_path: Path) -> None:
     assert (await ask(inner, "/a")).status == 200
 
 
+async def test_a_response_that_a_module_has_made_is_not_changed() -> None:
+    """Whoever made it: the handler, an error handler or another middleware."""
+    app, inner = App(), App()
+    shared = Response.text("shared", headers=[("x-own", "1")])
+    refused = Response.text("refused", 403)
+    paused = Response.text("paused", 503)
+    work: list[str] = []
+
+    def adding(mark: str) -> Middleware:
+        async def adds(request: Request, call_next: CallNext) -> Response:
+            response = await call_next(request)
+            response.headers.append(("x-mark", mark))
+            response.after(work.append, mark)
+            response.status += 1
+            return response
+
+        return adds
+
+    async def pauses(request: Request, call_next: CallNext) -> Response:
+        return paused if "pause" in request.query else await call_next(request)
+
+    app.use(adding("outer"))
+    inner.use(adding("middle"))
+    inner.use(pauses)
+    inner.use(adding("deep"), prefix="/deep")
+    inner.get("/plain")(lambda request: shared)
+    inner.get("/deep/plain")(lambda request: shared)
+
+    @inner.get("/async")
+    async def handler(request: Request) -> Response:
+        return shared
+
+    @inner.get("/refused")
+    async def refuses(request: Request) -> Response:
+        raise HTTPError(403)
+
+    inner.error(403)(lambda request, error: refused)
+    app.mount("/in", inner)
+    for _ in range(3):
+        for target, status, marks in (
+            ("/in/plain", 202, ["middle", "outer"]),
+            ("/in/async", 202, ["middle", "outer"]),
+            ("/in/deep/plain", 203, ["deep", "middle", "outer"]),
+            ("/in/refused", 404, ["outer"]),
+            ("/in/plain?pause", 505, ["middle", "outer"]),
+        ):
+            response = await app.answer(request(target), 0.0)  # type: ignore[misc]
+            assert [v for name, v in response.headers if name == "x-mark"] == marks, target
+            assert (response.status, len(response.background or ())) == (status, len(marks))
+    for response, status in ((shared, 200), (refused, 403), (paused, 503)):
+        assert (response.status, response.background) == (status, None)
+        assert "x-mark" not in dict(response.headers)
+
+
 async def test_static_false_is_around_all_but_folders(tmp_path: Path) -> None:
     """Routes, and what nothing answers."""
     (tmp_path / "a").write_text("a")

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from python_multipart.multipart import QuerystringParser
 
 from h2log.app.forms import FormLimits
 from h2log.app.uploads import UploadFile
@@ -242,6 +243,8 @@ LIMITS = FormLimits(max_fields=3, max_files=2, max_field_bytes=100)
     [
         (URLENCODED, b"a=1&b=2&c=3&d=4", "more than 3 fields"),
         (URLENCODED, b"a&b&c&d", "more than 3 fields"),
+        (URLENCODED, b"&&&&", "more than 3 fields"),
+        (URLENCODED, b"&a&&b&", "more than 3 fields"),
         (URLENCODED, b"a=" + b"x" * 100, "a field of the form is larger than 100 bytes"),
         (URLENCODED, b"x" * 101, "a field of the form is larger than 100 bytes"),
         (MULTIPART, b"".join(field("a", b"1") for _ in range(4)) + END, "more than 3 fields"),
@@ -267,8 +270,26 @@ async def test_what_is_just_not_too_much_is_taken() -> None:
     form = await parse(MULTIPART, b"".join(parts) + END, LIMITS)
     assert len(form.pairs) == 5
     form.close_soon()
-    form = await parse(URLENCODED, b"a=" + b"x" * 99 + b"&b&c=1", LIMITS)
-    assert len(form.pairs) == 3
+    for tail in (b"", b"&"):
+        form = await parse(URLENCODED, b"a=" + b"x" * 99 + b"&b&c=1" + tail, LIMITS)
+        assert len(form.pairs) == 3
+
+
+async def test_separators_alone_are_refused_before_they_are_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A form of nothing but `&` is looked at by the parser as far as a form of fields would be."""
+    parsed: list[int] = []
+
+    class Counting(QuerystringParser):
+        def write(self, data: bytes) -> int:
+            parsed.append(len(data))
+            return super().write(data)
+
+    monkeypatch.setattr("h2log.app.forms.QuerystringParser", Counting)
+    error = await refused(URLENCODED, [b"&" * 500] * 1000)
+    assert (error.status, error.detail) == (413, "the form has more than 1000 fields")
+    assert sum(parsed) == 1000
 
 
 async def test_all_fields_together_have_a_limit() -> None:

@@ -327,6 +327,7 @@ def test_the_cost_does_not_grow_with_fixed_routes() -> None:
 
     def lines(router: Router, path: str) -> int:
         count = 0
+        router.find(path, "GET")  # what is made once, by us or the library, is made
 
         def trace(frame: object, event: str, arg: object) -> Any:
             nonlocal count

@@ -187,6 +187,7 @@ async def test_a_hostile_path_is_not_found(folder: StaticFolder, target: str) ->
         ("caf\xc3\xa9", ["café"]),
         ("%FF", ["\udcff"]),
         *((hostile, None) for hostile in ("/", "a//b", ".", "..", "%2e", "a/.b", "a%2Fb", "a\\b")),
+        *((hostile, None) for hostile in (".well-known/x", "a/.well-known")),
         *((hostile, None) for hostile in ("%5c", "%00", "a\0b", "//", "a//", ".%2F", "%2f")),
     ],
 )
@@ -232,6 +233,8 @@ async def test_what_is_no_file_is_not_found(folder: StaticFolder, site: Path) ->
         ("/a%0D%0Ab", "/a%0D%0Ab/"),
         ("/%3Fq", "/%3Fq/"),
         ("/%40evil.example", "/%40evil.example/"),
+        ("/sub?a#b", "/sub/?a%23b"),
+        ("/sub?#?#", "/sub/?%23?%23"),
     ],
 )
 async def test_a_folder_is_redirected_to_its_slash(
@@ -312,6 +315,32 @@ async def test_links_lead_anywhere_inside_and_nowhere_outside(
         assert (await get(folder, target))[0] == 404, target
 
 
+async def test_a_link_does_not_show_what_is_hidden(folder: StaticFolder, site: Path) -> None:
+    """By whatever name: to a file or a folder with a dot in front, through others, up and down."""
+    (site / "gitlink").symlink_to(".git")
+    (site / "env.txt").symlink_to(".env")
+    (site / "page.html").symlink_to(".git/config")
+    (site / "sub" / "round").symlink_to("../gitlink")
+    (site / ".store").mkdir()
+    (site / ".store" / "shown").mkdir()
+    (site / ".store" / "shown" / "index.html").write_text("secret")
+    (site / "deep").symlink_to(".store/shown")
+    for target in ("/gitlink", "/gitlink/", "/gitlink/config", "/env.txt", "/page", "/page.html",
+                   "/sub/round/config", "/deep", "/deep/"):  # fmt: skip
+        assert (await get(folder, target))[0] == 404, target
+    listed = StaticFolder(site, "/", CACHE, listing=True)
+    (site / "index.html").unlink()
+    page = (await get(listed, "/"))[2].decode()
+    assert "a.txt" in page
+    assert not [name for name in ("gitlink", "env.txt", "page.html", "deep") if name in page]
+
+
+async def test_the_root_itself_may_be_hidden(site: Path) -> None:
+    """Who serves a folder by its name wants it to be served."""
+    folder = StaticFolder(site / ".git", "/", CACHE)
+    assert (await get(folder, "/config"))[2] == b"secret"
+
+
 async def test_the_root_may_be_a_link(site: Path, tmp_path: Path) -> None:
     """What it leads to when the server starts is served, also after it leads elsewhere."""
     (tmp_path / "link").symlink_to(site)
@@ -370,7 +399,7 @@ async def test_conditions_and_ranges_of_small_and_large_files(
 
 
 async def test_a_folder_has_its_own_404(folder: StaticFolder, site: Path) -> None:
-    """A 404.html is the content of a 404, unless it is too large to keep."""
+    """A 404.html is the content of a 404, also one that is too large to keep."""
     (site / "404.html").write_text("nothing here")
     status, fields, body = await get(folder, "/nothing")
     assert (status, body) == (404, b"nothing here")
@@ -382,7 +411,7 @@ async def test_a_folder_has_its_own_404(folder: StaticFolder, site: Path) -> Non
     }
     assert (await get(folder, "/404.html"))[0] == 200
     (site / "404.html").write_bytes(b"x" * (SMALL + 1))
-    assert (await get(folder, "/nothing", now=CHECK_INTERVAL * 2))[2] == b""
+    assert (await get(folder, "/nothing", now=CHECK_INTERVAL * 2))[2] == b"x" * (SMALL + 1)
 
 
 @pytest.mark.parametrize(

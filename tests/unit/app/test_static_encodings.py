@@ -371,6 +371,47 @@ async def test_a_broken_download_of_a_coding_goes_on(folder: StaticFolder) -> No
     assert (several.status, several.body) == (200, whole.body)
 
 
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("coding", ["br", "zstd", "gzip"])
+async def test_if_match_says_of_what_a_part_is_to_be(
+    folder: StaticFolder, site: Path, coding: str, beside: bool
+) -> None:
+    """RFC 9110 section 13.1.1: the tag of an encoded representation does match, while that is to be
+    had; from disk and from memory, made here and found beside the file."""
+    if beside:
+        suffix, content = NEIGHBOURS[coding]
+        put(site / f"page.html{suffix}", content)
+    plain = (await ask(folder, "/page.html")).headers["etag"]
+    whole = await ask(folder, "/page.html", accept_encoding=coding)
+    tag = whole.headers["etag"]
+
+    async def part(match: str, accepted: str = BROWSER, **more: Any) -> Reply:
+        fresh = StaticFolder(site, "/", CACHE)
+        first, again = [
+            await ask(one, "/page.html", accept_encoding=accepted, range="bytes=9-", if_match=match,
+                      **more)
+            for one in (folder, fresh)
+        ]  # fmt: skip
+        assert (first.status, first.body) == (again.status, again.body)
+        return first
+
+    for match in (tag, f'"old-{coding}", {tag}', f'"old", {tag}'):
+        reply = await part(match)
+        assert (reply.status, reply.headers["content-encoding"]) == (206, coding)
+        assert reply.body == whole.body[9:]
+    for match in ("*", plain, f"{tag}, {plain}", f'{plain}, "old-{coding}"'):
+        reply = await part(match)
+        assert (reply.status, reply.body) == (206, PAGE[9:])
+    for match in ('"old"', f'"old-{coding}"', f"W/{tag}"):
+        assert (await part(match)).status == 412
+    assert (await part(tag, "")).status == 412  # the client does not take it any more
+    # With If-Range too, both have to be true of one representation.
+    reply = await part(f"{tag}, {plain}", if_range=tag)
+    assert (reply.status, reply.body) == (206, whole.body[9:])
+    reply = await part(plain, if_range=tag)
+    assert (reply.status, reply.body) == (200, PAGE)
+
+
 # Once, and for all
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import html
 import json
 import os
 import re
+import threading
+from collections.abc import Hashable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote_to_bytes, urljoin
 
 import pytest
@@ -105,7 +109,8 @@ async def test_a_folder_is_listed(folder: StaticFolder) -> None:
     assert page.hrefs[:3] == ["../", "./Inner/", "./zone/"]
     assert reply.headers["content-type"] == "text/html; charset=utf-8"
     assert reply.headers["cache-control"] == "no-cache"
-    assert "default-src 'none'" in reply.headers["content-security-policy"]
+    policy = reply.headers["content-security-policy"].split("; ")
+    assert {"default-src 'none'", "frame-ancestors 'none'"} <= set(policy)
 
 
 async def test_every_link_leads_to_what_it_names(folder: StaticFolder) -> None:
@@ -262,6 +267,95 @@ async def test_a_listing_is_compressed(folder: StaticFolder) -> None:
     assert packed.headers["content-encoding"] == "gzip"
     assert gzip.decompress(packed.body) == plain.body
     assert packed.headers["etag"] != plain.headers["etag"]
+
+
+@pytest.mark.parametrize("coding", ["gzip", ""])
+async def test_a_part_of_a_listing_is_of_what_was_listed(folder: StaticFolder, coding: str) -> None:
+    """In the coding in which it was sent: If-Match names just that (RFC 9110 section 14.2)."""
+    whole = await ask(folder, "/files/", accept_encoding=coding)
+    part = await ask(
+        folder,
+        "/files/",
+        accept_encoding=coding,
+        range="bytes=10-19",
+        if_match=whole.headers["etag"],
+    )
+    assert (part.status, part.body) == (206, whole.body[10:20])
+    assert part.headers.get("content-encoding", "") == coding
+
+
+class Held:
+    """Listings that wait until they may be made, counted."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.go = threading.Event()
+        self.made = 0
+        scan = listing.scan
+
+        def held(*of: Any) -> Any:
+            self.made += 1
+            assert self.go.wait(20)
+            return scan(*of)
+
+        monkeypatch.setattr(listing, "scan", held)
+
+
+async def test_listings_keep_no_file_from_being_read(
+    site: Path, folder: StaticFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many are asked for, in however many orders."""
+    held = Held(monkeypatch)
+    orders = [f"?sort={sort}&order={way}" for sort in ("name", "size", "time")
+              for way in ("asc", "desc")]  # fmt: skip
+    listings = [
+        asyncio.create_task(ask(folder, f"/files/{order}", accept=accept))
+        for order in orders
+        for accept in ("text/html", "application/json")
+    ]
+    while not held.made:
+        await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        for name in ("A.txt", "b.txt", "c.bin"):
+            assert (await ask(folder, f"/files/{name}")).status == 200
+    assert held.made == 1
+    held.go.set()
+    assert {reply.status for reply in await asyncio.gather(*listings)} == {200}
+    assert held.made == len(listings)
+
+
+async def test_listings_asked_for_at_once_are_made_once(
+    site: Path, folder: StaticFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same folder in the same order, form and coding; each other by itself."""
+    (site / "link").symlink_to("files")  # the same folder by another name: another heading
+    held = Held(monkeypatch)
+    begun: list[object] = []
+    fly = folder._flights.run
+
+    def run(key: Hashable, *work: Any, **more: Any) -> Any:
+        begun.append(key)
+        return fly(key, *work, **more)
+
+    monkeypatch.setattr(folder._flights, "run", run)
+    asked: list[tuple[str, dict[str, Any]]] = [
+        ("/files/", {}),
+        ("/link/", {}),
+        ("/files/?sort=size", {}),
+        ("/files/", {"accept": "application/json"}),
+        ("/files/", {"accept_encoding": "gzip"}),
+    ]
+    tasks = [
+        asyncio.create_task(ask(folder, target, **fields))
+        for _ in range(10)
+        for target, fields in asked
+    ]
+    while len(begun) < 2 * len(tasks):  # each looks for the folder, then asks for what is in it
+        await asyncio.sleep(0)
+    held.go.set()
+    replies = await asyncio.gather(*tasks)
+    assert held.made == len(asked)
+    assert len({reply.body for reply in replies}) == len(asked)
+    assert Page(replies[1].body.decode()).title == "/link/"
 
 
 async def test_a_listing_has_an_end(

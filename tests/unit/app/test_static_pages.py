@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import os
 from pathlib import Path
@@ -248,11 +249,134 @@ async def test_a_browser_that_goes_to_a_page_gets_the_one(
         assert (await ask(folder, target, if_none_match=tag, **fields)).status == 304
 
 
-async def test_the_one_page_may_not_be_there(site: Path) -> None:
-    """Then it is a 404; in `redirect` it is answered where it is asked for."""
-    assert (await ask(StaticFolder(site, "/", CACHE, spa="app.html"), "/x")).status == 404
+async def test_the_one_page_is_answered_where_it_is_asked_for(site: Path) -> None:
+    """Also in `redirect`; when it goes away later, it is a 404."""
     folder = StaticFolder(site, "/", CACHE, spa="index.html", clean_urls="redirect")
     assert (await ask(folder, "/x")).body == b"home"
+    (site / "index.html").unlink()
+    assert (await ask(folder, "/x", now=2.0)).status == 404
+
+
+@pytest.mark.parametrize("spa", ["app.html", "sub", "guide", "index.html/", "link.html", "out"])
+def test_the_one_page_must_be_there_at_start(site: Path, spa: str) -> None:
+    """A wrong name would be a 404 to everybody: the error names it, and the folder."""
+    (site / "link.html").symlink_to("nowhere")
+    (site.parent / "secret.html").write_text("secret")
+    (site / "out").symlink_to("../secret.html")
+    with pytest.raises(UsageError, match=r"option spa: .*" + spa):
+        StaticFolder(site, "/", CACHE, spa=spa)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_pages_may_be_large(site: Path, method: str) -> None:
+    """What is too large for memory is read as it is sent: the one page, and an error's."""
+    large = {"index.html": os.urandom(SMALL + 1), "404.html": os.urandom(SMALL + 2)}
+    for name, content in large.items():
+        (site / name).write_bytes(content)
+    folder = StaticFolder(site, "/", CACHE, spa="index.html")
+    for _ in range(2):
+        page = await ask(folder, "/users/7", method)
+        assert (page.status, page.body) == (200, large["index.html"])
+        assert page.headers["vary"] == "accept-encoding, accept, sec-fetch-dest"
+        part = await ask(folder, "/users/7", range="bytes=5-9")
+        assert (part.status, part.body) == (206, large["index.html"][5:10])
+        error = await ask(folder, "/users/app.js", method)
+        assert (error.status, error.body) == (404, large["404.html"])
+        assert not {"etag", "last-modified", "accept-ranges"} & set(error.headers)
+
+
+async def test_a_large_page_for_an_error_is_compressed_too(site: Path) -> None:
+    """And from memory then."""
+    text = b"nothing here " * SMALL
+    (site / "404.html").write_bytes(text[: SMALL * 2])
+    folder = StaticFolder(site, "/", 4 * SMALL)
+    for _ in range(2):
+        reply = await ask(folder, "/nothing", accept_encoding="gzip")
+        assert (reply.status, gzip.decompress(reply.body)) == (404, text[: SMALL * 2])
+
+
+@pytest.mark.parametrize("fields", [{"accept": NAVIGATION}, {"accept": "*/*"}, {}])
+async def test_what_is_not_there_says_what_that_depends_on(
+    site: Path, fields: dict[str, Any]
+) -> None:
+    """A 404 may be kept by caches (RFC 9110 section 15.1): not past the file that comes, nor, where
+    there is one page for all, for the browser that comes."""
+    app = StaticFolder(site, "/", CACHE, spa="index.html")
+    reply = await ask(app, "/users/app.js", accept="*/*", sec_fetch_dest="script")
+    assert (reply.status, reply.body) == (404, b"")
+    assert reply.headers == {"cache-control": "no-cache", "vary": "accept, sec-fetch-dest"}
+    plain = StaticFolder(site, "/", CACHE)
+    for target in ("/nothing", "/..%2fx", "/guide/"):
+        reply = await ask(plain, target, **fields)
+        assert (reply.status, reply.headers) == (404, {"cache-control": "no-cache"})
+
+
+# What others look for
+
+
+@pytest.fixture
+def known(site: Path) -> Path:
+    """Return a folder with what is well known, here and where it is not."""
+    return write(
+        site,
+        {
+            ".well-known/security.txt": "Contact: mailto:security@example.com",
+            ".well-known/acme-challenge/token": "token",
+            ".well-known/.hidden": "secret",
+            ".well-known/sub/.well-known/x": "secret",
+            "sub/.well-known/x": "secret",
+        },
+    )
+
+
+async def test_rfc8615_what_is_well_known_is_served(known: Path) -> None:
+    """The first segment of a folder at `/`, however it is coded; it is in no listing."""
+    folder = StaticFolder(known, "/", CACHE, listing=True)
+    for target, body in {
+        "/.well-known/security.txt": b"Contact: mailto:security@example.com",
+        "/%2Ewell-known/security.txt": b"Contact: mailto:security@example.com",
+        "/.well-known/acme-challenge/token": b"token",
+    }.items():
+        for _ in range(2):
+            reply = await ask(folder, target)
+            assert (reply.status, reply.body) == (200, body)
+    assert (await ask(folder, "/.well-known")).headers["location"] == "/.well-known/"
+    (known / "index.html").unlink()
+    assert b"guide.html" in (await ask(folder, "/")).body
+    assert b".well-known" not in (await ask(folder, "/")).body
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/.well-known/nothing",
+        "/.well-known/.hidden",
+        "/.well-known/%2ehidden",
+        "/.well-known/sub/.well-known/x",
+        "/.well-known/../index.html",
+        "/.well-known/%2e%2e/index.html",
+        "/.well-known%2fsecurity.txt",
+        "/.well-known%00/security.txt",
+        "/.well-known-too/x",
+        "/.Well-Known/security.txt",
+        "/sub/.well-known/x",
+        "//.well-known/security.txt",
+    ],
+)
+async def test_nothing_else_with_a_dot_is(known: Path, target: str) -> None:
+    """Nor is it an application's page, for a status of 200 would say that it is there."""
+    write(known, {".well-known-too/x": "secret"})
+    folder = StaticFolder(known, "/", CACHE, spa="index.html")
+    assert (await ask(folder, target, accept=NAVIGATION)).status == 404
+
+
+async def test_what_is_well_known_is_so_at_the_top_alone(known: Path) -> None:
+    """Below a prefix it is hidden, as any name with a dot."""
+    folder = StaticFolder(known, "/docs/", CACHE)
+    assert (await ask(folder, "/docs/.well-known/security.txt")).status == 404
+    (known / "link").symlink_to(".well-known")
+    assert (await ask(folder, "/docs/link/security.txt")).status == 404
+    assert (await ask(StaticFolder(known, "/", CACHE), "/link/security.txt")).status == 200
 
 
 # How long, and how strict
@@ -266,7 +390,7 @@ async def test_cache_control(site: Path) -> None:
     for target, value in {
         "/": "no-cache",
         "/guide": "no-cache",
-        "/app.3f2a9c1b.js": "public, max-age=31536000, immutable",
+        "/app.3f2a9c1b.js": "max-age=31536000, immutable",
         "/latest.js": "no-cache",
         "/app.js": "no-cache",
         "/style.css": "max-age=60",
@@ -291,6 +415,54 @@ async def test_security_fields_are_everywhere(site: Path) -> None:
     [one] = {id(w.body) for e in folder.memory.entries.values() if "guide" in e.key
              for w in e.wholes.values()}  # fmt: skip
     assert one  # the content is in memory once
+
+
+async def test_security_fields_are_on_errors_too(site: Path) -> None:
+    """404, 405, 412, 416, from disk and from memory, and on OPTIONS; as it was without the option.
+
+    Also of work that several waited for: each field once."""
+    folder = StaticFolder(site, "/", CACHE, security=True)
+    plain = StaticFolder(site, "/", CACHE)
+    cases: list[tuple[int, str, str, dict[str, Any]]] = [
+        (404, "/nothing", "GET", {}),
+        (404, "/..%2fx", "HEAD", {}),
+        (405, "/guide", "POST", {}),
+        (412, "/guide", "GET", {"if_match": '"x"'}),
+        (416, "/guide", "GET", {"range": "bytes=99-"}),
+        (204, "/guide", "OPTIONS", {}),
+    ]
+    for status, target, method, fields in cases:
+        for _ in range(2):
+            reply = await ask(folder, target, method, **fields)
+            assert reply.status == status
+            assert SECURITY.items() <= reply.headers.items()
+            assert len(reply.headers) == len(reply.fields)
+            over_http = await ask(folder, target, method, scheme="http", **fields)
+            assert "strict-transport-security" not in over_http.headers
+            assert "content-security-policy" in over_http.headers
+            bare = await ask(plain, target, method, **fields)
+            assert bare.headers == {
+                name: value for name, value in reply.headers.items() if name not in SECURITY
+            }
+            if status in (204, 405):
+                assert bare.headers == {"allow": "GET, HEAD, OPTIONS"}
+            if status == 416:
+                assert bare.headers == {"content-range": "bytes */5"}
+
+
+async def test_an_error_that_several_waited_for_is_each_one_s_own(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Work that fails once fails for all: the fields are added to each answer once."""
+
+    def short(root: Root, file: str) -> Any:
+        raise HTTPError(503)
+
+    folder = StaticFolder(site, "/", CACHE, security=True)
+    monkeypatch.setattr(Root, "open", short)
+    for reply in await asyncio.gather(*(ask(folder, "/guide") for _ in range(5))):
+        assert (reply.status, reply.headers) == (503, dict(SECURITY))
+        assert len(reply.fields) == len(SECURITY)
 
 
 # Hints

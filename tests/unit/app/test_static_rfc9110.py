@@ -239,9 +239,13 @@ async def test_rfc9110(site: Path, kind: str, one: Row) -> None:
 
 @pytest.mark.parametrize("asked", ["bytes=0-", "bytes=0-0", "bytes=-1", "bytes=-1,0-5"])
 async def test_an_empty_file_has_no_ranges(site: Path, asked: str) -> None:
-    """RFC 9110 section 14.1.2: nothing of it can be satisfied."""
-    reply = await ask(StaticFolder(site, "/", CACHE), "/empty.bin", range=asked)
-    assert (reply.status, reply.headers["content-range"]) == (416, "bytes */0")
+    """All of it is sent, as RFC 9110 section 14.2 allows: who asks for the last lines of a file
+    that is empty yet has made no mistake."""
+    folder = StaticFolder(site, "/", CACHE)
+    for _ in range(2):
+        reply = await ask(folder, "/empty.bin", range=asked)
+        assert (reply.status, reply.body) == (200, b"")
+        assert "content-range" not in reply.headers
 
 
 async def test_rfc9110_8_8_2_2(site: Path) -> None:
@@ -255,6 +259,22 @@ async def test_rfc9110_8_8_2_2(site: Path) -> None:
     assert (await ask(folder, "/fresh.bin", range="bytes=0-9", if_range=future)).status == 200
     tag = plain.headers["etag"]
     assert (await ask(folder, "/fresh.bin", range="bytes=0-9", if_range=tag)).status == 206
+
+
+@pytest.mark.parametrize("size", [100, SMALL + 1])
+async def test_rfc9110_8_8_2_1(tmp_path: Path, size: int) -> None:
+    """A date to come is sent as now, and what a client sends back is compared with what was sent:
+    the file has not been modified since then."""
+    path = tmp_path / "ahead.bin"
+    path.write_bytes(content(size))
+    os.utime(path, (4e9, 4e9))
+    folder = StaticFolder(tmp_path, "/", CACHE)
+    sent = (await ask(folder, "/ahead.bin")).headers["last-modified"]
+    assert sent != http_date(4e9)
+    for _ in range(2):
+        assert (await ask(folder, "/ahead.bin", if_modified_since=sent)).status == 304
+        assert (await ask(folder, "/ahead.bin", if_unmodified_since=sent)).status == 200
+        assert (await ask(folder, "/ahead.bin", if_unmodified_since=BEFORE)).status == 412
 
 
 def headers(value: str) -> Headers:
@@ -271,7 +291,7 @@ SPEC: Final = st.one_of(
 )
 
 
-@given(st.lists(SPEC, min_size=1, max_size=12), st.integers(0, 500))
+@given(st.lists(SPEC, min_size=1, max_size=12), st.integers(1, 500))
 def test_ranges_are_what_was_asked_for(specs: list[str], length: int) -> None:
     """Every byte that was asked for and is there, at most 80 more between two, none twice."""
     wanted: set[int] = set()

@@ -146,15 +146,22 @@ async def test_a_response_that_sets_it_is_not_cached() -> None:
 @pytest.mark.parametrize(
     ("said", "reading", "setting_it"),
     [
-        ("public, max-age=60", "public, max-age=60", "no-store"),
-        ("max-age=60", "max-age=60", "no-store"),
+        ("public, max-age=60", "private, max-age=60", "no-store"),
+        ("PUBLIC", "private", "no-store"),
+        ("max-age=60, s-maxage=9, public", "private, max-age=60", "no-store"),
+        ("max-age=60", "private, max-age=60", "no-store"),
+        ("max-age=31536000, immutable", "private, max-age=31536000, immutable", "no-store"),
+        ("no-cache", "private, no-cache", "no-store"),
+        ('x="a, public", ,public', 'private, x="a, public"', "no-store"),
         ("Private, max-age=60", "Private, max-age=60", "Private, max-age=60"),
         ("no-store", "no-store", "no-store"),
-        ('private="x-a"', 'private="x-a"', "no-store"),
+        ("public, no-store", "no-store", "public, no-store"),
+        ('private="x-a, x-b"', "private", "no-store"),
     ],
 )
 async def test_what_the_handler_says_of_caches(said: str, reading: str, setting_it: str) -> None:
-    """Stands, but never lets a shared cache keep somebody's cookie."""
+    """Stands for the client's own cache; no shared one may keep what is somebody's, nor a cookie
+    (RFC 9111 section 7.3)."""
     setting = Setting()
 
     async def handler(request: Request) -> Response:

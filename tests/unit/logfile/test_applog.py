@@ -226,3 +226,10 @@ def test_the_default_is_standard_error(
     assert captured.out == ""
     assert captured.err.endswith("hello\n")
     assert sys.stderr is not None
+
+
+def test_one_value_that_is_no_json_leaves_the_others(stream: io.StringIO) -> None:
+    """A number that is none is shown as text; what stands beside it stays what it is."""
+    logger.info("x", extra={"ratio": float("nan"), "count": 2, "names": ["a"]})
+    extras = json.loads(stream.getvalue().splitlines()[1])
+    assert extras == {"ratio": "nan", "count": 2, "names": ["a"]}

@@ -298,7 +298,10 @@ async def test_a_stalled_pipe_does_not_hold_up_the_end(
     async with small_pipe(monkeypatch):
         writer = LogWriter("-", h2log_format(), 0.01, BOUND)
         await writer.open()
-        await put_many(writer, 0, 6000)
+        await put_many(writer, 0, 2000)
+        # Once the pipe has taken nothing for a while, the bound is the one that was set.
+        await eventually(lambda: writer.limit == BOUND)
+        await put_many(writer, 2000, 6000)
         assert writer.dropped > 0
         await close_promptly(writer)
     assert writer.stuck

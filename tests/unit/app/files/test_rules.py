@@ -7,7 +7,7 @@ import pytest
 from h2log.app.files.rules import SECURITY, CacheRules, Security, is_fingerprinted
 from h2log.errors import UsageError
 
-IMMUTABLE = "public, max-age=31536000, immutable"
+IMMUTABLE = "max-age=31536000, immutable"
 
 
 @pytest.mark.parametrize(

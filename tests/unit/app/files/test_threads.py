@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
@@ -94,6 +96,30 @@ async def test_one_that_is_cancelled_takes_nobody_with_it(work: Work, gone: int)
     assert isinstance(results.pop(gone), asyncio.CancelledError)
     assert results == [1, 1, 1]
     assert work.begun == 1
+
+
+async def test_work_that_nobody_waits_for_any_more_is_not_begun(work: Work) -> None:
+    """Clients that ask and leave do not fill the queue of those that stay."""
+    flights = Flights()
+    with ThreadPoolExecutor(1) as threads:
+        busy = asyncio.create_task(flights.run("busy", work, threads))
+        while not work.begun:
+            await asyncio.sleep(0)
+        begun: list[str] = []
+        gone = [asyncio.create_task(flights.run("gone", partial(begun.append, "gone"), threads))
+                for _ in range(2)]  # fmt: skip
+        stays = [asyncio.create_task(flights.run("stays", partial(begun.append, "stays"), threads))
+                 for _ in range(2)]  # fmt: skip
+        await asyncio.sleep(0)
+        for task in (*gone, stays[0]):
+            task.cancel()
+        await asyncio.wait([*gone, stays[0]])
+        again = asyncio.create_task(flights.run("gone", partial(begun.append, "again"), threads))
+        await asyncio.sleep(0)
+        work.go.set()
+        await asyncio.gather(busy, stays[1], again)
+    assert begun == ["stays", "again"]
+    assert len(flights) == 0
 
 
 async def test_when_all_are_gone_the_next_begins_anew(work: Work) -> None:

@@ -1,0 +1,78 @@
+"""The writer of a log whose lines come from other processes, as blocks of text."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from h2log.clock import wall
+from h2log.logfile.writer import LogWriter
+
+__all__ = ["BlockWriter"]
+
+_ENOUGH: Final = 64 * 1024
+"""Bytes that are written without waiting for more, as a `LogWriter` does."""
+
+
+class BlockWriter(LogWriter):
+    """A `LogWriter` that takes whole lines; files, rotation, bound and notes are the same.
+
+    `accepted` counts the lines that are in the queue or were: those up to number N are written when
+    `written` is N. Numbers of lines are each worker's own.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.accepted = 0
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is written any more."""
+        return self._closed
+
+    @property
+    def behind(self) -> bool:
+        """Whether lines come faster than they are written, though nothing is wrong.
+
+        Then they are better off where they come from: here they would be dropped at the bound.
+        """
+        return not self._failing and self._queue.size > self._max_buffer // 2
+
+    def put(self, record: Any) -> None:
+        """Take a text of one or more lines, of this process's own."""
+        text = record if record.endswith("\n") else f"{record}\n"
+        block = text.encode("utf-8", "backslashreplace")
+        self.take_lines(block, block.count(b"\n"))
+
+    def take_lines(
+        self, block: bytes, lines: int, first: int = 0, last: int = 0, worker: int = 0
+    ) -> None:
+        """Take whole lines, numbers `first` to `last` of `worker`; drop and count them if full."""
+        queue = self._queue
+        if self._closed:
+            self.miss(lines, first, last, worker, "the log is closed")
+            return
+        if queue.size and queue.size + len(block) > self._limit:
+            self.miss(lines, first, last, worker, self._failing or "the buffer is full")
+            return
+        self._taken += lines
+        self.accepted += lines
+        queue.add(block)
+        if self._blocking and queue.size >= self._max_buffer:
+            self.overloaded = True
+        self._write_soon(queue.size >= _ENOUGH)
+
+    def miss(
+        self, lines: int, first: int, last: int, worker: int, reason: str, kind: str = "dropped"
+    ) -> None:
+        """Count lines that are missing; a note will stand for them."""
+        self._taken += lines
+        self.dropped += lines
+        self._queue.miss(lines, first, last, wall(), reason, kind, worker)
+        self._write_soon(False)
+
+    def _write_soon(self, now: bool) -> None:
+        if now:
+            self._wake.set()
+        elif self._timer is None and not self._closing:
+            self._timer = asyncio.get_running_loop().call_later(self._interval, self._due)

@@ -1,0 +1,358 @@
+"""What the processes tell each other: msgpack arrays, a tag and the fields.
+
+    supervisor <-> worker    Start, Link, Drain, Hurry, Renew, Inspect
+                                                                |  Ready, Failed, Beat, Wish, Open,
+                                                                |  Unlinked
+    supervisor <-> owner     Configure, Connect, Dead, Forget, Reopen, Say, Close
+                                                                |  Configured, Refused, Pulse
+    worker     <-> owner     Hello, Turn, Bye                   |  Ack
+
+The owner is the process that has the log files. Times are seconds, wall clock where it says so,
+else of the monotonic clock, which all processes of a machine share.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from h2log.config import LogSettings, Settings
+from h2log.workers.program import Program
+
+__all__ = [
+    "APP",
+    "SESSION",
+    "Ack",
+    "Beat",
+    "Bye",
+    "Close",
+    "Configure",
+    "Configured",
+    "Connect",
+    "Dead",
+    "Doing",
+    "Drain",
+    "Failed",
+    "Forget",
+    "Hello",
+    "Hurry",
+    "Inspect",
+    "Link",
+    "Open",
+    "OpenRequest",
+    "OpenSession",
+    "Progress",
+    "Pulse",
+    "Ready",
+    "Refused",
+    "Renew",
+    "Reopen",
+    "Say",
+    "Span",
+    "Start",
+    "Turn",
+    "Unlinked",
+    "Wish",
+    "encode",
+    "from_owner",
+    "from_worker",
+    "to_owner",
+    "to_worker",
+    "with_owner",
+]
+
+SESSION: Final = -1
+"""The session log among the outputs; those of the access log are 0 and up, as configured."""
+APP: Final = -2
+"""The application's log."""
+
+
+class _Part(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A part of a message."""
+
+
+class _Message(msgspec.Struct, array_like=True, frozen=True, tag=True):
+    """A message: an array whose first element is its name."""
+
+
+# What a worker's log tells the owner
+
+
+class OpenSession(_Part, frozen=True):
+    """A connection, as it was when the owner was told of it."""
+
+    id: str
+    client: str
+    port: int
+    wall: float
+    opened: float
+    protocol: str
+    alpn: str
+    tls: tuple[str, str, str, bool] | None
+
+
+class OpenRequest(_Part, frozen=True):
+    """A request that is still open at the end of a turn: all that its last line may need."""
+
+    session: str
+    id: str
+    stream: int
+    wall: float
+    start: float
+    method: str
+    path: str
+    scheme: str
+    authority: str
+    fields: tuple[tuple[bytes, bytes], ...]
+    header_received: int
+    nth: int
+    active: int
+
+
+class Progress(_Part, frozen=True):
+    """What a session has come to."""
+
+    session: str
+    requests: int
+    finished: int
+    failures: dict[str, int]
+    peak: int
+    received: int
+    sent: int
+    last_stream: int
+
+
+class Span(_Part, frozen=True):
+    """Lines of one output, numbers `first` to `last`; without `text` they are missing."""
+
+    output: int
+    lines: int
+    first: int
+    last: int
+    text: bytes
+    reason: str = ""
+
+
+class Hello(_Message, frozen=True):
+    """The first message of a link: what the owner has to know that was told another before.
+
+    `sequence` is the last number whose line is taken care of; the next `again` turns were sent
+    before, to an owner that may or may not have written their lines.
+    """
+
+    sequence: int
+    sessions: list[OpenSession]
+    requests: list[OpenRequest]
+    again: int
+
+
+class Turn(_Message, frozen=True):
+    """What has happened in a turn of a worker's loop; `last` is the number of its last record."""
+
+    turn: int
+    last: int
+    spans: list[Span]
+    sessions: list[OpenSession]
+    opened: list[OpenRequest]
+    ended: list[str]
+    gone: list[str]
+    progress: list[Progress]
+
+
+class Bye(_Message, frozen=True):
+    """Nothing more comes, and nothing is open."""
+
+
+class Ack(_Message, frozen=True):
+    """Every turn up to this one is taken care of: written, or counted as missing."""
+
+    turn: int
+
+
+# What the supervisor tells a worker
+
+
+class Start(_Message, frozen=True):
+    """Serve. With it come the journal, the board and the listening sockets.
+
+    `place` is the worker's on the board, `share` the number of workers that share the limits.
+    """
+
+    number: int
+    place: int
+    share: int
+    generation: int
+    settings: Settings
+    program: Program
+
+
+class Link(_Message, frozen=True):
+    """With it comes a socket to the owner."""
+
+
+class Drain(_Message, frozen=True):
+    """Take no more connections, finish what is open within `timeout`, and end.
+
+    `last` says that nobody else will take what the kernel still holds for the listening sockets.
+    """
+
+    timeout: float
+    last: bool
+
+
+class Hurry(_Message, frozen=True):
+    """Finish at once."""
+
+
+class Renew(_Message, frozen=True):
+    """Read the certificate anew."""
+
+
+class Inspect(_Message, frozen=True):
+    """Tell which requests are open."""
+
+    question: int
+    most: int
+
+
+class Doing(_Part, frozen=True):
+    """A request that is open, for a person; `age` in seconds."""
+
+    session: str
+    id: str
+    client: str
+    method: str
+    path: str
+    age: float
+
+
+class Open(_Message, frozen=True):
+    """The open requests, the oldest first; the answer to an `Inspect`."""
+
+    question: int
+    requests: list[Doing]
+
+
+class Ready(_Message, frozen=True):
+    """The worker serves."""
+
+    url: str
+
+
+class Failed(_Message, frozen=True):
+    """The worker cannot serve: `text` says why; `code` is the exit code that it is worth."""
+
+    code: int
+    text: str
+
+
+class Beat(_Message, frozen=True):
+    """A worker is alive; since its start: what it has now, and has had."""
+
+    connections: int
+    active: int
+    """Requests that are open."""
+    requests: int
+    """Requests finished."""
+    sessions: int
+    """Connections accepted."""
+    sent: int
+    """Bytes of content sent."""
+    resident: int
+    """Bytes of memory."""
+    waiting: int
+    """Bytes of lines that the owner has not taken care of."""
+    dropped: int
+    """Lines given up."""
+
+
+class Unlinked(_Message, frozen=True):
+    """The socket of a `Link` has not come: the worker had no descriptor for it."""
+
+
+class Wish(_Message, frozen=True):
+    """A worker wants to be replaced, and says why."""
+
+    reason: str
+
+
+# What the supervisor tells the owner
+
+
+class Configure(_Message, frozen=True):
+    """Open what `log` names, for the workers of `generation`.
+
+    `again` says that another process had it before, and was killed.
+    """
+
+    generation: int
+    log: LogSettings
+    again: bool
+
+
+class Connect(_Message, frozen=True):
+    """A worker; with it come the socket to it and its journal."""
+
+    worker: int
+    generation: int
+
+
+class Dead(_Message, frozen=True):
+    """A worker has ended, and why."""
+
+    worker: int
+    reason: str
+
+
+class Forget(_Message, frozen=True):
+    """A generation has no workers any more."""
+
+    generation: int
+
+
+class Reopen(_Message, frozen=True):
+    """See whether the paths still name the open files."""
+
+
+class Say(_Message, frozen=True):
+    """A line of the supervisor's own log."""
+
+    text: str
+    hurry: bool
+
+
+class Close(_Message, frozen=True):
+    """Write what is left, close, and end."""
+
+
+class Configured(_Message, frozen=True):
+    """All of a generation's logs are open."""
+
+    generation: int
+
+
+class Refused(_Message, frozen=True):
+    """A generation's logs cannot be opened."""
+
+    generation: int
+    text: str
+
+
+class Pulse(_Message, frozen=True):
+    """The owner is alive; how each of the newest generation's logs does (`Health`)."""
+
+    health: list[dict[str, Any]]
+
+
+_encoder = msgspec.msgpack.Encoder()
+encode = _encoder.encode
+"""Return a message's bytes."""
+
+to_worker: Final = msgspec.msgpack.Decoder(Start | Link | Drain | Hurry | Renew | Inspect)
+from_worker: Final = msgspec.msgpack.Decoder(Ready | Failed | Beat | Wish | Open | Unlinked)
+to_owner: Final = msgspec.msgpack.Decoder(
+    Configure | Connect | Dead | Forget | Reopen | Say | Close
+)
+from_owner: Final = msgspec.msgpack.Decoder(Configured | Refused | Pulse)
+with_owner: Final = msgspec.msgpack.Decoder(Hello | Turn | Bye | Ack)

@@ -1,0 +1,239 @@
+"""The log files of the process that owns them: by generation of workers, and shared between them.
+
+A generation is what one reading of the settings has set up. An output that a newer one sets up in
+the same way goes on; one that differs is opened anew, and takes also the lines of older workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any, Final
+
+import msgspec
+
+from h2log.access.record import AccessRecord, Session
+from h2log.access.session_formats import SESSION_FORMATS
+from h2log.config import LogSettings
+from h2log.config.settings import is_file_path
+from h2log.logfile.applog import AppLog, configure
+from h2log.logfile.destination import kind_of
+from h2log.logfile.health import Health
+from h2log.logfile.selection import Selection
+from h2log.server.logs import (
+    access_line,
+    access_writer,
+    app_log,
+    redaction_of,
+    session_writer,
+    skip_of,
+)
+from h2log.workers.blocks import BlockWriter
+from h2log.workers.messages import APP, SESSION
+
+__all__ = ["Outputs", "Place", "lines_of"]
+
+_TAIL: Final = 8 * 1024 * 1024
+"""Bytes at a file's end among which lines are looked for that were perhaps written: as much as is
+on its way at a time, many times over."""
+
+
+class Place:
+    """An output: its writer, which may be replaced by another for the same path."""
+
+    def __init__(self, writer: BlockWriter, settings: object, app: AppLog | None) -> None:
+        self.writer = writer
+        self.settings = settings
+        self.app = app
+        self.selection: Selection | None = None
+        """What makes lines of records, for an output of the access log."""
+        self.immediate = False
+        self.tail: set[bytes] | None = None
+        """The last lines that another process wrote, if one did."""
+
+    def unwritten(self, text: bytes) -> bytes:
+        """Return the lines of `text` that are not among the last ones of another process."""
+        if not self.tail:
+            return text
+        return b"".join([line for line in text.splitlines(True) if line not in self.tail])
+
+    async def open(self) -> None:
+        """Open. Raises UsageError."""
+        await (self.app or self.writer).open()
+
+    async def close(self) -> None:
+        """Write what is left, and close."""
+        await (self.app or self.writer).close()
+
+
+class _Generation:
+    def __init__(self, settings: LogSettings) -> None:
+        self.settings = settings
+        self.places: dict[int, Place] = {}
+
+
+class Outputs:
+    """Every open output. Use: `await configure(…)`, then `place` for what a worker has sent."""
+
+    def __init__(self) -> None:
+        self._generations: dict[int, _Generation] = {}
+        self._open: dict[str, Place] = {}
+
+    async def configure(self, number: int, settings: LogSettings, *, again: bool) -> None:
+        """Set up a generation. Raises UsageError when an output cannot be opened; nothing changes.
+
+        `again` says that another process wrote to these files until it was killed: the end of one
+        is made whole lines again, and remembered.
+        """
+        generation = _Generation(settings)
+        redact = redaction_of(settings)
+        wanted: dict[str, tuple[int, msgspec.Struct]] = {}
+        for index, output in enumerate(settings.outputs):
+            if kind_of(output.path) != "logger":
+                wanted[_key("access", output.path, wanted)] = (index, output)
+        if settings.session.path and kind_of(settings.session.path) != "logger":
+            wanted[_key("session", settings.session.path, wanted)] = (SESSION, settings.session)
+        wanted[_key("app", settings.app.path, wanted)] = (APP, settings.app)
+        opened: dict[str, Place] = {}
+        try:
+            for key, (index, wish) in wanted.items():
+                place = self._open.get(key)
+                if place is None or place.settings != (wish, settings.redact):
+                    place = opened[key] = _place(index, wish, settings, redact)
+                    if again and is_file_path(place.writer.path):
+                        place.tail = _last_lines(place.writer.path)
+                    await place.open()
+                generation.places[index] = place
+        except BaseException:
+            for place in opened.values():
+                await place.close()
+            raise
+        for key, place in opened.items():
+            old = self._open.get(key)
+            if old is None:
+                self._open[key] = place
+                continue
+            for other in self._generations.values():
+                for index, known in other.places.items():
+                    if known is old:
+                        other.places[index] = place
+            self._open[key] = place
+            await old.close()
+        self._generations[number] = generation
+        configure(settings.level, console=False)
+
+    async def forget(self, number: int) -> None:
+        """A generation has no workers any more: close what only it had."""
+        self._generations.pop(number, None)
+        used = {id(place) for g in self._generations.values() for place in g.places.values()}
+        for key, place in list(self._open.items()):
+            if id(place) not in used:
+                del self._open[key]
+                await place.close()
+
+    async def close(self) -> None:
+        """Write what is left and close all; the application's log is the last."""
+        places = list(self._open.values())
+        # At the same time: one that is stuck takes no time from the others.
+        await asyncio.gather(*(place.close() for place in places if place.app is None))
+        await asyncio.gather(*(place.close() for place in places if place.app is not None))
+
+    def place(self, generation: int, index: int) -> Place | None:
+        """Return an output of a generation; None for one that is gone or none of ours."""
+        found = self._generations.get(generation)
+        return None if found is None else found.places.get(index)
+
+    def access(self, generation: int) -> list[Place]:
+        """Return the outputs of finished requests."""
+        found = self._generations.get(generation)
+        if found is None:
+            return []
+        return [p for p in found.places.values() if p.selection is not None and not p.immediate]
+
+    def session_line(self, generation: int, session: Session) -> str:
+        """Return the line of a session's end, nothing without a session log."""
+        found = self._generations.get(generation)
+        if found is None or SESSION not in found.places:
+            return ""
+        return SESSION_FORMATS[found.settings.session.format](("closed", session))
+
+    @property
+    def all(self) -> list[BlockWriter]:
+        """The writers of all."""
+        return [place.writer for place in self._open.values()]
+
+    @property
+    def app(self) -> BlockWriter | None:
+        """The writer of the newest generation's application log."""
+        if not self._generations:
+            return None
+        return self._generations[max(self._generations)].places[APP].writer
+
+    def reopen(self) -> None:
+        """Look at once whether the paths still name the open files."""
+        for writer in self.all:
+            writer.reopen()
+
+    def health(self) -> list[Health]:
+        """Return how each of them does."""
+        return [writer.health() for writer in self.all]
+
+    @property
+    def full(self) -> bool:
+        """Whether lines are not to come for now: one has made requests wait, or is behind.
+
+        An output that cannot be written is no reason: it drops lines, and knows why.
+        """
+        return any(writer.overloaded or writer.behind for writer in self.all)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether a thread of any could not be ended."""
+        return any(writer.stuck for writer in self.all)
+
+
+def _key(what: str, path: str, taken: dict[str, Any]) -> str:
+    """Return a name for an output: what has the same is the same place."""
+    where = os.path.abspath(path) if is_file_path(path) else path
+    key, count = f"{what} {where}", 1
+    while key in taken:  # streams may be named more than once
+        count += 1
+        key = f"{what} {where} {count}"
+    return key
+
+
+def _place(index: int, output: Any, settings: LogSettings, redact: Any) -> Place:
+    set_up = (output, settings.redact)
+    if index == APP:
+        app = app_log(output, BlockWriter)
+        assert isinstance(app.writer, BlockWriter)
+        return Place(app.writer, set_up, app)
+    if index == SESSION:
+        return Place(session_writer(BlockWriter, output), set_up, None)
+    place = Place(access_writer(BlockWriter, output, redact), set_up, None)
+    skip = skip_of(output.skip) if output.skip else None
+    place.selection = Selection(access_line(output, redact), skip)
+    place.immediate = output.immediate
+    return place
+
+
+def _last_lines(path: str) -> set[bytes] | None:
+    """Return the last lines of a file; what was begun of one is cut off, it will come again."""
+    try:
+        with open(path, "rb+") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _TAIL))
+            tail = file.read()
+            whole = tail.rfind(b"\n") + 1
+            if whole < len(tail) and (whole or size <= _TAIL):
+                file.truncate(size - len(tail) + whole)
+    except (OSError, ValueError):  # not there, or no file that could be read
+        return None
+    return set(tail[:whole].splitlines(True))
+
+
+def lines_of(place: Place, records: list[AccessRecord]) -> list[tuple[bytes, str]]:
+    """Return the blocks that an output has for `records`, or why it has none."""
+    if place.selection is None:
+        return []
+    return [(text, failed) for _, text, failed in place.selection.lines(records)]

@@ -1,0 +1,281 @@
+"""The process that owns the log files: `python -m h2log.workers.owner DESCRIPTOR`.
+
+It serves nobody and runs no application: it takes the lines of the workers, and writes them as a
+single process would. When it is killed, the supervisor starts another, and the workers go on with
+that one from what was acknowledged. It ends when the supervisor says so, or has gone itself and the
+last worker with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from typing import Any, Final
+
+import msgspec
+
+from h2log.errors import UsageError
+from h2log.logfile.applog import configure
+from h2log.logfile.faults import install
+from h2log.server.process import loop_factory
+from h2log.workers.channel import Channel, frame
+from h2log.workers.ledger import Ledger
+from h2log.workers.messages import (
+    Ack,
+    Bye,
+    Close,
+    Configure,
+    Configured,
+    Connect,
+    Dead,
+    Forget,
+    Hello,
+    Pulse,
+    Refused,
+    Reopen,
+    Say,
+    Turn,
+    encode,
+    to_owner,
+    with_owner,
+)
+from h2log.workers.outputs import Outputs
+
+__all__ = ["main"]
+
+_logger = logging.getLogger("h2log.log")
+
+_LOOK: Final = 0.05
+"""Seconds between two looks at what was written, while something is to be acknowledged."""
+_PACE: Final = 0.01
+"""Seconds between two looks at what a worker has sent: some 60 KB at full speed, which its socket
+holds, also when the worker is killed meanwhile."""
+_PULSE: Final = 0.5
+_STRAGGLE: Final = 1.0
+"""Seconds for the socket of a worker that has ended to end as well: its children may have it."""
+_ORPHANED: Final = "the supervisor is gone"
+
+
+class _Client:
+    """A worker, its socket and its account."""
+
+    def __init__(self, ledger: Ledger, journal: int) -> None:
+        self.ledger = ledger
+        self.journal = journal
+        self.channel: Channel | None = None
+        self.ended = False
+        self.reason: str | None = None
+
+
+class Owner:
+    """Takes messages from the supervisor over `control`, and lines from the workers."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._outputs = Outputs()
+        self._clients: dict[int, _Client] = {}
+        self._orders: asyncio.Queue[tuple[Any, list[int]] | None] = asyncio.Queue()
+        self._idle = asyncio.Event()  # no worker is left
+        self._idle.set()
+        self._look_due: asyncio.TimerHandle | None = None
+        self._paused = False
+        self._orphan = False
+        self._control = Channel(
+            control, to_owner, lambda *order: self._orders.put_nowait(order), self._abandoned
+        )
+
+    async def run(self) -> bool:
+        """Serve until the end; return whether a log is stuck."""
+        pulse = asyncio.create_task(self._beat())
+        try:
+            while True:
+                order = await self._orders.get()
+                if order is None or isinstance(order[0], Close):
+                    break
+                await self._obey(*order)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), None if order is None else _STRAGGLE * 2)
+        finally:
+            pulse.cancel()
+            await self._outputs.close()
+            self._control.close()
+        return self._outputs.stuck
+
+    def _abandoned(self) -> None:
+        self._orphan = True
+        self._orders.put_nowait(None)
+        for number in list(self._clients):
+            self._settle(number)
+
+    async def _beat(self) -> None:
+        while True:
+            health = [msgspec.to_builtins(health) for health in self._outputs.health()]
+            self._control.send(frame(encode(Pulse(health))))
+            await asyncio.sleep(_PULSE)
+
+    async def _obey(self, order: Any, descriptors: list[int]) -> None:
+        match order:
+            case Configure():
+                await self._configure(order)
+            case Connect():
+                self._connect(order, descriptors)
+            case Dead():
+                self._dead(order)
+            case Forget():
+                await self._outputs.forget(order.generation)
+            case Reopen():
+                self._outputs.reopen()
+            case Say():
+                if (app := self._outputs.app) is not None:
+                    app.put(order.text)
+                    if order.hurry:
+                        app.flush_soon()
+
+    async def _configure(self, order: Configure) -> None:
+        answer: Configured | Refused
+        try:
+            await self._outputs.configure(order.generation, order.log, again=order.again)
+        except UsageError as error:
+            answer = Refused(order.generation, str(error))
+        else:
+            answer = Configured(order.generation)
+        self._control.send(frame(encode(answer)))
+
+    # Workers
+
+    def _connect(self, order: Connect, descriptors: list[int]) -> None:
+        sock, journal = descriptors
+        number = order.worker
+        client = _Client(Ledger(number, order.generation, self._outputs, journal), journal)
+        before = self._clients.get(number)
+        if before is not None:  # the other end of that one has not come to the worker
+            os.close(before.journal)
+            if before.channel is not None:
+                before.channel.close()
+        self._clients[number] = client
+        self._idle.clear()
+        client.channel = Channel(
+            socket.socket(fileno=sock),
+            with_owner,
+            lambda message, _: self._received(client, message),
+            lambda: self._lost(client),
+            _PACE,
+        )
+        if self._paused:
+            client.channel.pause()
+
+    def _received(self, client: _Client, message: Any) -> None:
+        ledger = client.ledger
+        match message:
+            case Turn():
+                ledger.take(message)
+                if not self._paused and self._outputs.full:
+                    self._look()
+                else:
+                    self._look_soon()
+            case Hello():
+                ledger.greet(message)
+            case Bye():
+                ledger.clean = True
+                for writer in self._outputs.all:
+                    writer.flush_soon()
+
+    def _lost(self, client: _Client) -> None:
+        client.ended = True
+        number = client.ledger.number
+        if self._clients.get(number) is client:
+            self._settle(number)
+
+    def _dead(self, order: Dead) -> None:
+        client = self._clients.get(order.worker)
+        if client is None:
+            return
+        client.reason = order.reason
+        if client.ended:
+            self._settle(order.worker)
+        else:
+            self._loop.call_later(_STRAGGLE, self._cut, order.worker)
+
+    def _cut(self, number: int) -> None:
+        client = self._clients.get(number)
+        if client is not None and client.channel is not None and not self._paused:
+            client.channel.close()
+            self._lost(client)
+
+    def _settle(self, number: int) -> None:
+        """Close a worker's account, once it is known how it ended."""
+        client = self._clients[number]
+        reason = client.reason or (_ORPHANED if self._orphan else None)
+        if not client.ended or not (client.ledger.clean or reason):
+            return
+        if client.ledger.clean:
+            client.ledger.left()
+        else:
+            assert reason is not None
+            client.ledger.lost(reason)
+        del self._clients[number]
+        os.close(client.journal)
+        if not self._clients:
+            self._idle.set()
+
+    # What was written
+
+    def _look_soon(self) -> None:
+        if self._look_due is None:
+            self._look_due = self._loop.call_later(_LOOK, self._look)
+
+    def _look(self) -> None:
+        """Acknowledge what is written; read no more while that is behind."""
+        if self._look_due is not None:
+            self._look_due.cancel()
+            self._look_due = None
+        again = False
+        for client in self._clients.values():
+            turn = client.ledger.acknowledge()
+            if turn and client.channel is not None:
+                client.channel.send(frame(encode(Ack(turn))))
+            again = again or client.ledger.pending
+        full = self._outputs.full
+        if full != self._paused:
+            self._paused = full
+            for client in self._clients.values():
+                if client.channel is not None:
+                    (client.channel.pause if full else client.channel.resume)()
+        if again or full:
+            self._look_soon()
+
+
+async def _own(descriptor: int) -> bool:
+    loop = asyncio.get_running_loop()
+    uninstall = install(loop)
+    try:
+        return await Owner(socket.socket(fileno=descriptor)).run()
+    finally:
+        uninstall()
+
+
+def main() -> None:
+    """Own the logs until the supervisor says otherwise; exit code 1 when one could not be ended."""
+    # The end is the supervisor's to tell: a terminal's Ctrl-C, and whoever signals the group, mean
+    # all of us, and lines are still to come.
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGTTIN", "SIGTTOU"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    configure("warning")
+    gc.collect()
+    gc.freeze()
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        stuck = runner.run(_own(int(sys.argv[1])))
+    sys.stderr.flush()
+    if stuck:
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""`h2log status`, `reload` and `stop`: what is told of a server, and what it is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from h2log.errors import UsageError
+from h2log.server.certificates import Certificates
+from h2log.workers import control
+from tests.server.wire import PING, RawClient
+from tests.support import PATIENCE, poll
+from tests.workers.fleet import SOCKET, Clients, fleet, owner, settings, workers
+
+
+def ask(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command about the server whose logs are in `folder`."""
+    return subprocess.run(
+        [sys.executable, "-m", "h2log", *arguments, "--control", str(folder / SOCKET)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def status(folder: Path) -> dict[str, Any]:
+    """Return what the server tells, as the command asks it."""
+    return control.ask(str(folder / SOCKET), {"do": "status"}, PATIENCE)
+
+
+async def test_status_tells_of_everything(certs: Certificates, tmp_path: Path) -> None:
+    """Workers, counters of all, open requests with their age and without secrets, the logs."""
+    with fleet(tmp_path, certs) as server:
+        poll((tmp_path / SOCKET).exists)
+        assert stat.S_IMODE((tmp_path / SOCKET).stat().st_mode) == 0o600
+        with Clients(server) as clients:
+            clients.more(20)
+        async with RawClient.connect(server) as client:
+            client.get(1, b"/forever?token=secret")
+            client.send(PING, 0, 0, b"after it")
+            await client.expect(PING, flags=1)
+            poll(lambda: status(tmp_path)["total"]["active"] == 1)
+            found = json.loads(ask(tmp_path, "status", "--json").stdout)
+            shown = ask(tmp_path, "status").stdout
+        assert found["pid"] == server.pid
+        assert found["url"] == server.url
+        assert [worker["pid"] for worker in found["workers"]] == workers(server)
+        assert {worker["state"] for worker in found["workers"]} == {"serving"}
+        assert found["total"]["requests"] == len(clients.ids)
+        assert found["total"]["connections"] == 1
+        [request] = found["requests"]
+        assert (request["method"], request["path"]) == ("GET", "/forever?token=REDACTED")
+        assert request["age"] > 0
+        assert found["owner"]["pid"] == owner(server)
+        logs = {log["path"]: log for log in found["owner"]["logs"]}
+        poll(lambda: written(status(tmp_path), tmp_path) == len(clients.ids) + 1)
+        assert logs[str(tmp_path / "access.log")]["failing"] == ""
+        for text in (server.url, "serving", "/forever?token=REDACTED", "access.log"):
+            assert text in shown
+        assert server.stop() == 0
+    assert not (tmp_path / SOCKET).exists()
+
+
+def written(found: dict[str, Any], folder: Path) -> int:
+    """Return how many lines of the access log are written."""
+    [log] = [log for log in found["owner"]["logs"] if log["path"] == str(folder / "access.log")]
+    return int(log["written"])
+
+
+def test_reload_says_what_came_of_it(certs: Certificates, tmp_path: Path) -> None:
+    """When it is done; what kept the old workers is an error."""
+    with fleet(tmp_path, certs, noisy=True) as server:
+        before = workers(server)
+        poll((tmp_path / SOCKET).exists)
+        done = ask(tmp_path, "reload")
+        assert (done.returncode, done.stdout) == (0, "reloaded: 2 workers are new\n"), done.stderr
+        poll(lambda: len(workers(server)) == 2)
+        assert set(before).isdisjoint(workers(server))
+        settings(tmp_path, "[server]\nbacklog = 0")
+        done = ask(tmp_path, "reload")
+        assert done.returncode == 2
+        assert "nothing is reloaded, the old workers go on" in done.stderr
+        assert "server.backlog" in done.stderr
+
+
+def test_stop_returns_at_the_end(certs: Certificates, tmp_path: Path) -> None:
+    """The server has drained then."""
+    with fleet(tmp_path, certs) as server:
+        poll((tmp_path / SOCKET).exists)
+        done = ask(tmp_path, "stop")
+        assert (done.returncode, done.stdout) == (0, "stopped\n"), done.stderr
+        assert server.wait(1) == 0
+
+
+def test_without_a_server(tmp_path: Path) -> None:
+    """One line says what is missing; a socket that a dead server has left is none."""
+    for _ in range(2):
+        done = ask(tmp_path, "status")
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert "no server answers at" in done.stderr
+        if not (tmp_path / SOCKET).exists():
+            subprocess.run(
+                [sys.executable, "-c", "import socket, sys\n"
+                 "socket.socket(socket.AF_UNIX).bind(sys.argv[1])", SOCKET],
+                cwd=tmp_path, check=True,
+            )  # fmt: skip
+
+
+def answers(folder: Path, pid: int = 0) -> bool:
+    """Say whether that process answers; without a number, whether any does."""
+    try:
+        return status(folder)["pid"] == pid or not pid
+    except UsageError:
+        return False
+
+
+def test_what_a_dead_server_left_is_replaced(certs: Certificates, tmp_path: Path) -> None:
+    """And a server that lives keeps its socket from a second one, which serves all the same."""
+    with fleet(tmp_path, certs) as server:
+        poll(partial(answers, tmp_path, server.pid))
+        os.kill(server.pid, 9)
+        server.wait()
+        poll(lambda: not answers(tmp_path))
+    assert (tmp_path / SOCKET).exists()
+    with fleet(tmp_path, certs) as first:
+        poll(partial(answers, tmp_path, first.pid))
+        with fleet(tmp_path, certs) as second:
+            second.stderr.wait(lambda line: "another server has it" in line)
+            assert second.stop() == 0
+        assert status(tmp_path)["pid"] == first.pid
