@@ -106,6 +106,7 @@ def test_requests_wait_for_it_when_they_are_to(certs: Certificates, tmp_path: Pa
             os.kill(writer, signal.SIGCONT)
             text = load.communicate(timeout=60)[0]
         finally:
+            os.kill(writer, signal.SIGCONT)
             load.kill()
             load.communicate()
         assert "8000 succeeded, 0 failed" in text
