@@ -121,6 +121,9 @@ class Http1Leg(asyncio.BufferedProtocol):
         self._transport.set_write_buffer_limits(_HIGH_WATER)
         self._shared.legs.add(self)
         self._going = self._shared.draining
+        log = self._shared.log
+        if log is not None and log.overloaded:
+            self._wait_for_log()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return what to read into."""

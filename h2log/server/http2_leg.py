@@ -140,6 +140,9 @@ class Http2Leg(asyncio.BufferedProtocol):
         if self._shared.draining:
             self._conn.drain(monotonic())
         self._flush()
+        log = self._shared.log
+        if log is not None and log.overloaded:
+            self._wait_for_log()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Return what to read into."""

@@ -40,8 +40,6 @@ _WAIT: Final = 0.001
 """Seconds that a connection is left to another process, which should wake up for it as we did."""
 _PAUSE: Final = 0.25
 """Seconds without accepting after the system refused a descriptor."""
-_LOG_PAUSE: Final = 0.05
-"""Seconds between two looks at a log that holds requests up."""
 _PENDING_ERRORS: Final = frozenset(
     getattr(errno, name)
     for name in (
@@ -183,11 +181,7 @@ class Listener:
 
     def _accept(self, listener: socket.socket) -> bool:
         """Accept a turn's worth; return whether there may be more."""
-        shared = self._shared
         for _ in range(_ACCEPTS_A_TURN):
-            if shared.log is not None and shared.log.overloaded and not shared.draining:
-                self._suspend(_LOG_PAUSE)
-                return False
             if self._waited:
                 self._waited = False
             elif self.fair is not None and self.fair(self._shared.connections):
@@ -269,8 +263,11 @@ class Listener:
             )
         loop = asyncio.get_running_loop()
         timeout = self._shared.limits.handshake_timeout
+        log = self._shared.log
         try:
             if self._context is None:
+                if log is not None:  # one request a connection is held up too
+                    await log.ready()
                 await loop.connect_accepted_socket(lambda: _Cleartext(self, session), sock)
             else:
                 await loop.connect_accepted_socket(
