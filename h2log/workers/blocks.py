@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from typing import Any
 
 from h2log.clock import wall
 from h2log.logfile.writer import LogWriter
 
 __all__ = ["BlockWriter"]
-
-_ENOUGH: Final = 64 * 1024
-"""Bytes that are written without waiting for more, as a `LogWriter` does."""
 
 
 class BlockWriter(LogWriter):
@@ -52,7 +49,7 @@ class BlockWriter(LogWriter):
         if self._closed:
             self.miss(lines, first, last, worker, "the log is closed")
             return
-        if queue.size and queue.size + len(block) > self._limit:
+        if queue.size and queue.size + len(block) > self.limit:
             self.miss(lines, first, last, worker, self._failing or "the buffer is full")
             return
         self._taken += lines
@@ -60,7 +57,7 @@ class BlockWriter(LogWriter):
         queue.add(block)
         if self._blocking and queue.size >= self._max_buffer:
             self.overloaded = True
-        self._write_soon(queue.size >= _ENOUGH)
+        self._write_soon(queue.size >= self.enough)
 
     def miss(
         self, lines: int, first: int, last: int, worker: int, reason: str, kind: str = "dropped"
@@ -69,7 +66,7 @@ class BlockWriter(LogWriter):
         self._taken += lines
         self.dropped += lines
         self._queue.miss(lines, first, last, wall(), reason, kind, worker)
-        self._write_soon(False)
+        self._write_soon(True)
 
     def _write_soon(self, now: bool) -> None:
         if now:
