@@ -20,6 +20,8 @@ __all__ = ["Visit"]
 
 UNASKED = "/look/favicon.svg", "/favicon.svg"
 """What a browser fetches for itself, and does not show to the page's tools."""
+PICTURES = (".png", ".svg")
+"""What a page may have asked for while it was left: the tools are not always told how it ended."""
 
 
 class Visit:
@@ -106,7 +108,11 @@ class Visit:
         deadline = time.monotonic() + PATIENCE
         while True:
             lines = [line for line in self.server.lines if line.request not in self._others]
-            asked = {line.request for line in lines if line.path not in self._unheard}
+            asked = {
+                line.request
+                for line in lines
+                if line.path not in self._unheard and not line.path.endswith(PICTURES)
+            }
             if asked <= set(self.ids()) <= {line.request for line in lines}:
                 return lines
             assert time.monotonic() < deadline, (lines, self.responses)
