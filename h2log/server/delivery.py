@@ -164,7 +164,8 @@ async def _send_file(
             size = await reply.room(min(left, FILE_CHUNK))
             if not size:
                 return
-            piece = _read_now(descriptor, size, offset)
+            # Files that share a connection take turns, which waiting for a thread gives them.
+            piece = _read_now(descriptor, size, offset) if reply.alone else None
             if piece is None:
                 read = partial(_read, content.file, size, offset)
                 reading = asyncio.ensure_future(in_thread(read))

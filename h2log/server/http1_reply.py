@@ -199,6 +199,11 @@ class Http1Reply:
         await self._wait()
         return 0 if self.closed else most
 
+    @property
+    def alone(self) -> bool:
+        """Responses of HTTP/1.1 go one after the other."""
+        return True
+
     def give_back(self, size: int) -> None:
         """Nothing is counted here: one response at a time goes out."""
 

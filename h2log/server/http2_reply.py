@@ -243,6 +243,11 @@ class Http2Reply:
                 detail.stalled += now - self._since
             self._since = now if stream.queued and not stream.closed else 0.0
 
+    @property
+    def alone(self) -> bool:
+        """No other file is being sent on the connection."""
+        return self._leg.files <= 1
+
     def give_back(self, size: int) -> None:
         """Release room that will not be used."""
         self._granted -= size

@@ -44,6 +44,10 @@ class Reply(Protocol):
         They count as held until they are written and sent, or given back. 0 when closed.
         """
 
+    @property
+    def alone(self) -> bool:
+        """No other file is being sent on the connection."""
+
     def give_back(self, size: int) -> None:
         """Say that `size` bytes of `room` will not be written."""
 
