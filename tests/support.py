@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -24,12 +24,13 @@ from h2log.access.formats import h2log_format
 from h2log.access.lines import AccessLine, is_note, parse
 from h2log.access.record import AccessRecord, Session
 from h2log.app.application import App
+from h2log.app.asgi import AsgiApp
 from h2log.config import build
 from h2log.server.certificates import Certificates
 from h2log.server.http2_leg import Http2Leg
 from h2log.server.server import Server
 from h2log.server.session import Leg
-from h2log.server.tls import server_context
+from h2log.server.tls import tls_context
 
 __all__ = [
     "PATIENCE",
@@ -127,23 +128,38 @@ class _Legs(set[Leg]):
 class Running:
     """A real server on a free port of this loop, its records in a list.
 
-    Use: `async with Running(app, certs, stall_timeout=1) as server`; keywords are `limits`, no
-    certificates are cleartext. At the end it stops, and checks what holds for every test: each
-    request that any connection opened has exactly one record, with an id of its own and a line
-    that parses; no connection, task or held byte is left.
+    Use: `async with Running(app, certs, stall_timeout=1) as server`; keywords are `limits`, other
+    settings in `websocket`, `server` and `tls`, no certificates are cleartext. At the end it stops,
+    and checks what holds for every test: each request that any connection opened has exactly one
+    record, with an id of its own and a line that parses; no connection, task or held byte is left.
     """
 
     def __init__(
-        self, app: App, certs: Certificates | None, *, patience: float = 2.0, **limits: float
+        self,
+        app: App | AsgiApp,
+        certs: Certificates | None,
+        *,
+        patience: float = 2.0,
+        websocket: dict[str, Any] | None = None,
+        server: dict[str, Any] | None = None,
+        tls: dict[str, Any] | None = None,
+        **limits: float,
     ) -> None:
         self.certs = certs
         self.records: list[AccessRecord] = []
         self._line = h2log_format()
         self._patience = patience
-        context = None if certs is None else server_context(str(certs.cert), str(certs.key))
+        pair = {} if certs is None else {"cert": str(certs.cert), "key": str(certs.key)}
         settings = build(
-            {"server": {"host": "127.0.0.1", "port": 0}, "limits": limits}, "the test's limits"
+            {
+                "server": {"host": "127.0.0.1", "port": 0, **(server or {})},
+                "tls": {**pair, **(tls or {})},
+                "limits": limits,
+                "websocket": websocket or {},
+            },
+            "the test's limits",
         )
+        context = None if certs is None else tls_context(settings.tls)
         self.server = Server(app, settings, self.records.append, context)
         self.shared = self.server._shared
         self._legs = self.shared.legs = _Legs()
@@ -161,7 +177,9 @@ class Running:
     ) -> None:
         await self.server.stop(self._patience)
         if error is None:
-            await eventually(lambda: not self.shared.legs and not self.shared.dispatcher.tasks)
+            asgi = self.shared.asgi
+            tasks = self.shared.dispatcher.tasks if asgi is None else asgi.tasks
+            await eventually(lambda: not self.shared.legs and not tasks)
             self.check()
 
     @property
@@ -296,10 +314,12 @@ class Process:
         certs: Certificates | None,
         log: Path | str,
         noisy: bool = False,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self.log = log
         self.certs = certs
         self._noisy = noisy
+        self._pass_fds = pass_fds
         self._command = [sys.executable, "-m", "h2log", *arguments, "--port", "0"]
         self._command += ["--access-log", str(log)]
         if certs is None:
@@ -315,6 +335,7 @@ class Process:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            pass_fds=self._pass_fds,
         )
         assert self.popen.stdout is not None and self.popen.stderr is not None
         self.stdout = _Output(self.popen.stdout)
@@ -324,7 +345,8 @@ class Process:
         except AssertionError:
             self._end()
             pytest.fail(f"the server did not start: {self.stderr.lines}")
-        self.port = int(self.url.rpartition(":")[2])
+        port = self.url.rpartition(":")[2]
+        self.port = int(port) if port.isdigit() else 0  # a Unix socket has none
         return self
 
     def __exit__(

@@ -12,6 +12,7 @@ import pytest
 
 from h2log.access.formats import compile as compile_format
 from h2log.access.lines import parse
+from tests.integrations.other_server import OtherServer
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -112,6 +113,52 @@ def test_the_application_works(hello: subprocess.Popen[str], tmp_path: Path) -> 
     assert lines[0].request == greeting.headers["x-request-id"]
     [said] = [line for line in errors.splitlines() if "greeting" in line]
     assert f"[{lines[0].session} {lines[0].request}]" in said
+
+
+MAIN = """
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"hello"})
+"""
+
+
+def test_any_asgi_application(tmp_path: Path) -> None:
+    """An ASGI application is served as the README starts it."""
+    (tmp_path / "main.py").write_text(MAIN)
+    [command] = [block for block in blocks("sh") if "h2log run main:app" in block]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "h2log", *command.split()[1:], "--port", "0", "--insecure"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        try:
+            assert process.stdout is not None
+            url = process.stdout.readline().strip()
+            with httpx.Client(http1=False, http2=True, base_url=url) as client:
+                assert client.get("/").text == "hello"
+        finally:
+            process.terminate()
+    [line] = (tmp_path / "logs/access.log").read_text().splitlines()
+    assert (parse(line).status, parse(line).version) == (200, "h2")
+
+
+def test_the_middleware(tmp_path: Path) -> None:
+    """The README's middleware writes the line of a request that another server answers."""
+    [source] = [block for block in blocks("python") if block.startswith("# traced.py")]
+    (tmp_path / "main.py").write_text(MAIN)
+    (tmp_path / "traced.py").write_text(source)
+    log = tmp_path / "logs" / "access.log"
+    (tmp_path / "h2log.toml").write_text('[[log.access]]\npath = "logs/access.log"\n')
+    command = ["PYTHON", "-m", "uvicorn", "traced:app", "--port", "{port}"]
+    with OtherServer(command, tmp_path / "log", {"PYTHONPATH": f"{ROOT}:{tmp_path}"}) as server:
+        answer = httpx.get(f"{server.url}/some?q=1")
+        assert answer.text == "hello"
+    [line] = [parse(line) for line in log.read_text().splitlines()]
+    assert (line.status, line.version, line.path) == (200, "1.1", "/some?q=1")
+    assert line.request == answer.headers["x-request-id"]
 
 
 def test_the_settings_are_settings(tmp_path: Path) -> None:

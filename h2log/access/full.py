@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from h2log.access.lines import COLUMNS, escape
-from h2log.access.record import AccessRecord, Detail
+from h2log.access.record import UNKNOWN, AccessRecord, Detail
 from h2log.access.shown import DEFAULT_SHOWN, Shown
 from h2log.access.stamps import iso
 from h2log.access.values import remote_user, route
@@ -78,6 +78,14 @@ def _milliseconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
+def _waited(seconds: float) -> str:
+    return "-" if seconds == UNKNOWN else f"{seconds * 1000:.3f}"
+
+
+def _counted(number: int) -> str:
+    return "-" if number == UNKNOWN else str(number)
+
+
 def full_line(shown: Shown = DEFAULT_SHOWN) -> Callable[[AccessRecord], str]:
     """Return the function that makes the line of a record."""
     stamp = iso()
@@ -89,6 +97,7 @@ def full_line(shown: Shown = DEFAULT_SHOWN) -> Callable[[AccessRecord], str]:
     def line(record: AccessRecord) -> str:
         session = record.session
         facts = record.facts
+        client, port = record.client
         tls = session.tls
         if tls is None:
             security = "-\t-\t-\t-"
@@ -107,10 +116,10 @@ def full_line(shown: Shown = DEFAULT_SHOWN) -> Callable[[AccessRecord], str]:
             how = (
                 f"{_milliseconds(record.headers_milliseconds)}\t"
                 f"{_milliseconds(record.first_byte_milliseconds)}\t"
-                f"{detail.stalled * 1000:.3f}\t{detail.blocked * 1000:.3f}\t"
+                f"{_waited(detail.stalled)}\t{_waited(detail.blocked)}\t"
                 f"{record.received}\t{record.sent}"
             )
-            sent = str(record.header_sent)
+            sent = _counted(record.header_sent)
             became = (
                 f"{_known(route(record))}\t{_given(record.cache)}\t{_given(record.condition)}\t"
                 f"{detail.reset_by or '-'}\t{'-' if code is None else int(code)}"
@@ -120,9 +129,9 @@ def full_line(shown: Shown = DEFAULT_SHOWN) -> Callable[[AccessRecord], str]:
             f"{session.protocol}\t{escape(target(record))}\t"
             f"{_given(facts.method)}\t{_given(facts.scheme)}\t{_given(authority(record))}\t"
             f"{'-' if outcome is None else outcome.value}\t{record.sequence or '-'}\t"
-            f"{record.stream_id}\t{record.nth}\t{record.active}\t"
-            f"{how}\t{record.header_received}\t{sent}\t"
-            f"{session.client or '-'}\t{session.port or '-'}\t{_given(session.alpn)}\t"
+            f"{_counted(record.stream_id)}\t{record.nth}\t{record.active}\t"
+            f"{how}\t{_counted(record.header_received)}\t{sent}\t"
+            f"{client or '-'}\t{port or '-'}\t{_given(session.alpn)}\t"
             f"{security}\t{became}\t"
             f"{_known(referrer(record))}\t{_known(user_agent(record))}\t"
             f"{_known(remote_user(record))}\t{_known(traceparent(record))}\t"

@@ -21,7 +21,7 @@ from h2log.access.jsonshapes import (
     EcsLine,
     JsonLine,
 )
-from h2log.access.record import AccessRecord
+from h2log.access.record import UNKNOWN, AccessRecord
 from h2log.access.redaction import MASK
 from h2log.access.shown import DEFAULT_SHOWN, Shown
 from h2log.access.stamps import iso, iso_z
@@ -31,9 +31,9 @@ from h2log.access.values import host_and_port, remote_user, route, split_target
 __all__ = ["caddy_line", "ecs_line", "json_line"]
 
 _encode: Final = msgspec.json.Encoder().encode
-_VERSIONS: Final = {"h2": "2", "1.1": "1.1", "1.0": "1.0"}
+_VERSIONS: Final = {"h3": "3", "h2": "2", "1.1": "1.1", "1.0": "1.0"}
 """`network.protocol.version` of a session's protocol."""
-_PROTOS: Final = {"h2": "HTTP/2.0", "1.1": "HTTP/1.1", "1.0": "HTTP/1.0"}
+_PROTOS: Final = {"h3": "HTTP/3.0", "h2": "HTTP/2.0", "1.1": "HTTP/1.1", "1.0": "HTTP/1.0"}
 
 
 def _text(text: str | None) -> str | None:
@@ -46,6 +46,20 @@ def _given(text: str) -> str | None:
 
 def _micro(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
+
+
+def _counted(number: int) -> int:
+    """Return a number; 0, which is left out, for one that is not known."""
+    return 0 if number == UNKNOWN else number
+
+
+def _stream(number: int) -> int | None:
+    """Return a stream, which HTTP/3 counts from 0; None for one that is not known."""
+    return None if number == UNKNOWN else number
+
+
+def _waited(seconds: float) -> float:
+    return 0.0 if seconds == UNKNOWN else round(seconds * 1000, 3)
 
 
 def json_line(shown: Shown = DEFAULT_SHOWN) -> Callable[[AccessRecord], str]:
@@ -64,6 +78,7 @@ def json_line(shown: Shown = DEFAULT_SHOWN) -> Callable[[AccessRecord], str]:
         facts = record.facts
         path, query = split_target(target(record))
         host, port = host_and_port(authority(record))
+        client, client_port = record.client
         tls = session.tls
         made = JsonLine(
             stamp(record.wall),
@@ -76,18 +91,18 @@ def json_line(shown: Shown = DEFAULT_SHOWN) -> Callable[[AccessRecord], str]:
             _VERSIONS.get(session.protocol),
             _given(host) if port is None else json_text(host),
             port,
-            session.client or None,
-            session.port or None,
+            client or None,
+            client_port or None,
             _text(user_agent(record)),
             _text(remote_user(record)),
         )
         made.session = session.id
         made.request = record.id
         made.sequence = record.sequence
-        made.stream = record.stream_id
+        made.stream = _stream(record.stream_id)
         made.nth = record.nth
         made.active = record.active
-        made.header_received = record.header_received
+        made.header_received = _counted(record.header_received)
         made.alpn = _given(session.alpn)
         outcome = record.outcome
         if outcome is None:
@@ -103,12 +118,12 @@ def json_line(shown: Shown = DEFAULT_SHOWN) -> Callable[[AccessRecord], str]:
             made.milliseconds = round(record.milliseconds, 3)
             made.headers_ms = _micro(record.headers_milliseconds)
             made.first_byte_ms = _micro(record.first_byte_milliseconds)
-            made.header_sent = record.header_sent
+            made.header_sent = _counted(record.header_sent)
             made.cache = _given(record.cache)
             made.condition = _given(record.condition)
             if (detail := record.detail) is not None:
-                made.stalled_ms = round(detail.stalled * 1000, 3)
-                made.blocked_ms = round(detail.blocked * 1000, 3)
+                made.stalled_ms = _waited(detail.stalled)
+                made.blocked_ms = _waited(detail.blocked)
                 made.reset_by = detail.reset_by or None
                 made.reset_code = None if detail.reset_code is None else int(detail.reset_code)
         if (came_from := referrer(record)) is not None:
@@ -172,12 +187,13 @@ def ecs_line(shown: Shown = DEFAULT_SHOWN) -> Callable[[AccessRecord], str]:
         made.scheme = _given(facts.scheme)
         made.host = _given(host) if port is None else json_text(host)
         made.port = port
-        made.client = session.client or None
-        made.client_port = session.port or None
+        client, client_port = record.client
+        made.client = client or None
+        made.client_port = client_port or None
         made.user_agent = _text(user_agent(record))
         made.user = _text(remote_user(record))
         made.session = session.id
-        made.stream = record.stream_id
+        made.stream = _stream(record.stream_id)
         made.nth = record.nth
         made.active = record.active
         made.request_id = _text(client_request_id(record))
@@ -224,7 +240,7 @@ def caddy_line(shown: Shown = DEFAULT_SHOWN) -> Callable[[AccessRecord], str]:
         request = CaddyRequest(
             session.client,
             str(session.port),
-            session.client,
+            record.client[0],
             json_text(record.facts.method),
             json_text(authority(record)),
             json_text(target(record)),

@@ -24,7 +24,15 @@ from h2log.access.text import from_json_text
 
 __all__ = ["read_caddy", "read_ecs", "read_json"]
 
-_VERSIONS: Final = {"2.0": "h2", "2": "h2", "1.1": "1.1", "1.0": "1.0", None: "-"}
+_VERSIONS: Final = {
+    "3.0": "h3",
+    "3": "h3",
+    "2.0": "h2",
+    "2": "h2",
+    "1.1": "1.1",
+    "1.0": "1.0",
+    None: "-",
+}
 _ID = re.compile("[0-9a-f]{32}").fullmatch
 _PORT = re.compile("0|[1-9][0-9]{0,4}").fullmatch
 _ISO = re.compile(
@@ -85,7 +93,7 @@ def _target(path: str | None, query: str | None, authority: str | None) -> str:
 
 def _version(text: str | None) -> str:
     if text not in _VERSIONS:
-        raise ValueError(f"version: expected 2, 1.1 or 1.0, got {text!a}")
+        raise ValueError(f"version: expected 3, 2, 1.1 or 1.0, got {text!a}")
     return _VERSIONS[text]
 
 
@@ -131,7 +139,7 @@ def _of_json(read: JsonLine) -> Line:
         blocked_ms=read.blocked_ms,
         received=read.received,
         sent=read.sent,
-        header_received=read.header_received,
+        header_received=read.header_received or None,  # none has nothing
         header_sent=read.header_sent,
         client=read.client,
         port=read.client_port,

@@ -45,7 +45,7 @@ _SHAPES: Final = {
     "milliseconds": (r"(?:0|[1-9][0-9]{0,11})\.[0-9]{3}|-", "a number with three decimals or -"),
     "session": (r"[0-9a-f]{32}", "32 lower-case hex digits"),
     "request": (r"[0-9a-f]{32}", "32 lower-case hex digits"),
-    "version": (r"h2|1\.1|1\.0|-", "h2, 1.1, 1.0 or -"),
+    "version": (r"h3|h2|1\.1|1\.0|-", "h3, h2, 1.1, 1.0 or -"),
     "path": (r"[\x20-\x7e]*", "printable ASCII, all else escaped"),
 }
 
@@ -59,7 +59,7 @@ class AccessLine(NamedTuple):
     """One request's line, its columns typed.
 
     `status` is None where the log has `-`: no response was begun. So is `milliseconds`: the line
-    was written when the request arrived. `version` is `h2`, `1.1`, `1.0` or `-`. `path` is
+    was written when the request arrived. `version` is `h3`, `h2`, `1.1`, `1.0` or `-`. `path` is
     unescaped: each character is one byte that the client sent (latin-1).
     """
 

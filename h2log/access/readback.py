@@ -140,7 +140,7 @@ def _full(line: str) -> Line:
 
 _WORD: Final = r"([\x21\x23-\x7e]+)"
 _QUOTED: Final = r'"([\x20\x21\x23-\x7e]+)"'
-_VERSION: Final = r"HTTP/(2\.0|1\.1|1\.0|-)"
+_VERSION: Final = r"HTTP/(3|2\.0|1\.1|1\.0|-)"
 _STATUS: Final = "([1-9][0-9]{2}|-)"
 _LENGTH: Final = "([0-9]{1,19}|-)"
 _TIME: Final = r"((?:0|[1-9][0-9]{0,11})\.[0-9]{3}|-) ms"
@@ -171,7 +171,7 @@ _SHAPES: Final = {
         ("method", "target", "status", "length", "headers_ms"),
     ),
 }
-_VERSIONS: Final = {"2.0": "h2", "1.1": "1.1", "1.0": "1.0", "-": "-"}
+_VERSIONS: Final = {"3": "h3", "2.0": "h2", "1.1": "1.1", "1.0": "1.0", "-": "-"}
 
 
 def _clf_date(text: str) -> datetime:

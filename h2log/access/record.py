@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum, unique
-from typing import NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 __all__ = [
+    "UNKNOWN",
     "AccessRecord",
     "Detail",
+    "Origin",
     "Outcome",
     "RequestFacts",
     "ResponseFacts",
@@ -17,6 +19,10 @@ __all__ = [
     "Sink",
     "TlsFacts",
 ]
+
+
+UNKNOWN: Final = -1
+"""In place of a number that the server in front of an application does not tell: `-` in a line."""
 
 
 @unique
@@ -96,12 +102,25 @@ class TlsFacts(NamedTuple):
     resumed: bool
 
 
+class Origin(NamedTuple):
+    """Where a request came from, by the word of a trusted proxy."""
+
+    client: tuple[str, int]
+    """Address and port, 0 where it is not known."""
+    scheme: str
+    """`https` or `http`, by which it was asked for."""
+    host: str
+    """The host that was asked for, with its port if it was given; nothing when it is not told."""
+
+
 class Session:
     """A connection: what all of its requests have in common, and what they sum up to.
 
-    `id` is its session id, `client` the peer's address, `port` its port, `wall` and `opened` the
-    time of its accept, as epoch seconds and on the monotonic clock; `protocol` is `h2`, `1.1` or
-    `1.0`, `-` before it is known; `sink` receives the record of each finished request.
+    `id` is its session id, `client` the peer's address (`unix:` by a Unix socket), `port` its port,
+    (both are those that a PROXY header tells; `peer` is the proxy then), `wall` and `opened` the
+    time of its accept, as epoch seconds and on the monotonic clock; `protocol` is `h2`, `1.1`,
+    `1.0` or, of another server, `h3`, `-` before it is known; `sink` receives the record of each
+    finished request.
 
     When it has ended: `reason` says why, by OpenTelemetry's names for Kestrel where it has one
     (`keep_alive_timeout`, `tls_handshake_failed`, `error_reading_headers` …) and HTTP/2 error names
@@ -120,14 +139,18 @@ class Session:
         "opened",
         "opening",
         "peak",
+        "peer",
         "port",
         "protocol",
         "reason",
         "received",
         "requests",
         "sent",
+        "served",
         "sink",
         "tls",
+        "tls_object",
+        "tls_told",
         "wall",
     )
 
@@ -148,9 +171,17 @@ class Session:
         self.sink = sink
         self.opening: Sink | None = None
         """Receives the record of each request that has just been opened, if anybody wants to."""
+        self.served: Any = None
+        """Owned by who answers: what it derived from the connection."""
         self.protocol = "-"
         self.alpn = ""
         self.tls: TlsFacts | None = None
+        self.peer: tuple[str, int] | None = None
+        """Who has connected, where a PROXY header told of another client."""
+        self.tls_object: Any = None
+        """The TLS side itself, as long as the connection is open; `server.tls` asks it."""
+        self.tls_told: dict[str, Any] | None = None
+        """What it has answered."""
         self.requests = 0
         """Requests opened so far."""
         self.finished = 0
@@ -178,7 +209,8 @@ class Detail:
     """What a record has besides, when the request was more than a hit in the cache.
 
     Times are seconds; `headers_at` and `first_byte_at` are on the monotonic clock, 0 when it never
-    came to that. `reset_by` is `client`, `server` or nothing, `reset_code` the HTTP/2 error code.
+    came to that, and where all went out at once, at the end. `reset_by` is `client`, `server` or
+    nothing, `reset_code` the HTTP/2 error code.
     """
 
     __slots__ = (
@@ -221,8 +253,9 @@ class AccessRecord:
     `verdict` is the outcome that the response has once it is complete: a 500 for an exception is
     HANDLER_ERROR all the same. `cache` says why a static file was answered as it was
     (`hit`, `miss`), `condition` which condition decided (`etag`, `date`, `range`). `sequence` is
-    given by the log, from 1, without a gap. `detail` is None for a response from memory that was
-    handed over at once: all of its times are its end.
+    given by the log, from 1, without a gap. `origin` is set where a trusted proxy told of another
+    client, scheme or host. `detail` is None for a response from memory that was handed over at
+    once: all of its times are its end.
     """
 
     __slots__ = (
@@ -236,6 +269,7 @@ class AccessRecord:
         "header_sent",
         "id",
         "nth",
+        "origin",
         "outcome",
         "received",
         "response",
@@ -276,6 +310,7 @@ class AccessRecord:
         self.sequence = 0
         self.response: ResponseFacts | None = None
         self.detail: Detail | None = None
+        self.origin: Origin | None = None
         self.verdict = Outcome.COMPLETE
         self.outcome: Outcome | None = None
         session.requests = self.nth = session.requests + 1
@@ -289,6 +324,7 @@ class AccessRecord:
         made = AccessRecord.__new__(AccessRecord)  # not counted by the session once more
         made.session = self.session
         made.facts = self.facts
+        made.origin = self.origin
         made.id = self.id
         made.stream_id = self.stream_id
         made.wall = self.wall
@@ -303,6 +339,12 @@ class AccessRecord:
         return made
 
     @property
+    def client(self) -> tuple[str, int]:
+        """Address and port of who asked, 0 where the port is not known."""
+        origin = self.origin
+        return (self.session.client, self.session.port) if origin is None else origin.client
+
+    @property
     def milliseconds(self) -> float:
         """From the header complete to the last byte handed to the transport."""
         return (self.end - self.start) * 1000
@@ -312,7 +354,7 @@ class AccessRecord:
         """From the header complete to the response's header handed over; None if it never was."""
         if not self.status:
             return None
-        at = self.end if self.detail is None else self.detail.headers_at
+        at = self.end if self.detail is None else self.detail.headers_at or self.end
         return (at - self.start) * 1000
 
     @property
@@ -320,7 +362,7 @@ class AccessRecord:
         """From the header complete to the first byte of content handed over, if there was one."""
         if not self.sent:
             return None
-        at = self.end if self.detail is None else self.detail.first_byte_at
+        at = self.end if self.detail is None else self.detail.first_byte_at or self.end
         return (at - self.start) * 1000
 
 

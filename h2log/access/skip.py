@@ -11,7 +11,8 @@ are checked when it is compiled, so that it cannot fail on a request.
 What is compared is what was sent: an expression sees also what a line masks, for it writes nothing.
 
 A request without a response has the status 0, and no order: neither `status < 400` nor
-`status >= 400` holds for it, so that what failed is not skipped by accident.
+`status >= 400` holds for it, so that what failed is not skipped by accident. Nor has a `stream`
+that is not known, which is -1.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ import difflib
 import math
 import warnings
 from collections.abc import Callable
-from typing import Final, NamedTuple, NoReturn
+from typing import Final, NamedTuple, NoReturn, TypeGuard
 
-from h2log.access.record import AccessRecord, Outcome
+from h2log.access.record import UNKNOWN, AccessRecord, Outcome
 
 __all__ = ["NAMES", "Skip", "SkipError", "compile_skip"]
 
@@ -59,11 +60,11 @@ NAMES: Final[dict[str, _Name]] = {
     "user_agent": _Name(_TEXT, "field(r, b'user-agent')"),
     "referrer": _Name(_TEXT, "field(r, b'referer')"),
     "outcome": _Name(_TEXT, "outcome(r)", tuple(outcome.value for outcome in Outcome)),
-    "protocol": _Name(_TEXT, "r.session.protocol", ("h2", "1.1", "1.0")),
+    "protocol": _Name(_TEXT, "r.session.protocol", ("h3", "h2", "1.1", "1.0")),
     "bytes": _Name(_NUMBER, "r.sent"),
     "received": _Name(_NUMBER, "r.received"),
     "ms": _Name(_NUMBER, "r.milliseconds"),
-    "client": _Name(_TEXT, "r.session.client"),
+    "client": _Name(_TEXT, "r.client[0]"),
     "session": _Name(_TEXT, "r.session.id"),
     "id": _Name(_TEXT, "r.id"),
     "stream": _Name(_NUMBER, "r.stream_id"),
@@ -71,6 +72,9 @@ NAMES: Final[dict[str, _Name]] = {
     "cache": _Name(_TEXT, "r.cache"),
 }
 """What an expression may name."""
+
+_GUARDS: Final = {"status": "r.status != 0", "stream": f"r.stream_id != {UNKNOWN}"}
+"""What has to hold before the value of a name has an order."""
 
 _METHODS: Final = {"startswith": _TRUTH, "endswith": _TRUTH, "lower": _TEXT}
 _ORDERS: Final = (ast.Lt, ast.LtE, ast.Gt, ast.GtE)
@@ -206,7 +210,7 @@ class _Reader:
     def _comparison(self, node: ast.Compare) -> str:
         left, pieces = node.left, []
         kind, code = self._value(left)
-        guarded = False
+        guards: list[str] = []
         for op, right in zip(node.ops, node.comparators, strict=True):
             if kind is _TRUTH:
                 self._refuse(left, "a condition is not compared; use it as it is, or not")
@@ -226,13 +230,12 @@ class _Reader:
                 self._choice(right, left)
             elif isinstance(op, _ORDERS):
                 word = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}[type(op)]
-                guarded = guarded or any(map(_is_status, (left, right)))
+                guards += [_GUARDS[name.id] for name in (left, right) if _is_guarded(name)]
             else:
                 self._refuse(right, "is compares identities; use == or !=")
             pieces.append(f"{code} {word} {right_code}")
             left, kind, code = right, right_kind, right_code
-        holds = " and ".join(pieces)
-        return f"(r.status != 0 and {holds})" if guarded else f"({holds})"
+        return f"({' and '.join((*guards, *pieces))})"
 
     def _collection(self, left: ast.expr, kind: str, node: ast.expr) -> str:
         if isinstance(node, ast.Tuple | ast.List | ast.Set):
@@ -253,8 +256,8 @@ class _Reader:
                 self._refuse(value, f"{name.id} is never {value.value!r}{hint}")
 
 
-def _is_status(node: ast.expr) -> bool:
-    return isinstance(node, ast.Name) and node.id == "status"
+def _is_guarded(node: ast.expr) -> TypeGuard[ast.Name]:
+    return isinstance(node, ast.Name) and node.id in _GUARDS
 
 
 def _hint(word: str, known: list[str]) -> str:

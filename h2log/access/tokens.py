@@ -21,7 +21,7 @@ from difflib import get_close_matches
 from typing import Final
 
 from h2log.access.own import FAILED, failed, takes
-from h2log.access.record import AccessRecord, Detail
+from h2log.access.record import UNKNOWN, AccessRecord, Detail
 from h2log.access.shown import DEFAULT_SHOWN, Shown, Value
 from h2log.access.stamps import date_stamp
 from h2log.access.text import quoted, word
@@ -214,17 +214,25 @@ def _detail(record: AccessRecord) -> Detail:
     return record.detail or _NO_DETAIL
 
 
+def _waited(record: AccessRecord, seconds: float) -> float | None:
+    return None if record.outcome is None or seconds == UNKNOWN else seconds * 1000
+
+
 def _stalled(record: AccessRecord) -> float | None:
-    return _detail(record).stalled * 1000 if record.outcome is not None else None
+    return _waited(record, _detail(record).stalled)
 
 
 def _blocked(record: AccessRecord) -> float | None:
-    return _detail(record).blocked * 1000 if record.outcome is not None else None
+    return _waited(record, _detail(record).blocked)
 
 
 def _count(value: Callable[[AccessRecord], int]) -> _Binder:
     """Return the binder of what counts until the end."""
-    return _bare(lambda record: "-" if record.outcome is None else str(value(record)))
+    return _bare(lambda record: "-" if record.outcome is None else _counted(value(record)))
+
+
+def _counted(number: int) -> str:
+    return "-" if number == UNKNOWN else str(number)
 
 
 def _reset_code(record: AccessRecord) -> str:
@@ -250,7 +258,7 @@ _binders: Final[dict[str, _Binder]] = {
     "method": _word(lambda record: record.facts.method),
     "pid": _bare(lambda record: str(os.getpid())),
     "referrer": _shown(lambda shown: shown.referrer, quoted),
-    "remote-addr": _bare(lambda record: record.session.client or "-"),
+    "remote-addr": _bare(lambda record: record.client[0] or "-"),
     "remote-user": _bare(_escaped(remote_user, _user)),
     "req": _request_header,
     "res": _response_header,
@@ -268,7 +276,7 @@ _binders: Final[dict[str, _Binder]] = {
     # which
     "session": _bare(lambda record: record.session.id),
     "id": _bare(lambda record: record.id),
-    "stream": _bare(lambda record: str(record.stream_id)),
+    "stream": _bare(lambda record: _counted(record.stream_id)),
     "nth": _bare(lambda record: str(record.nth)),
     "active": _bare(lambda record: str(record.active)),
     "sequence": _bare(lambda record: str(record.sequence or "-")),
@@ -289,7 +297,7 @@ _binders: Final[dict[str, _Binder]] = {
     "reset-code": _bare(_reset_code),
     "bytes-received": _count(lambda record: record.received),
     "bytes-sent": _count(lambda record: record.sent),
-    "header-bytes-received": _bare(lambda record: str(record.header_received)),
+    "header-bytes-received": _bare(lambda record: _counted(record.header_received)),
     "header-bytes-sent": _count(lambda record: record.header_sent),
     "cache": _quoted(lambda record: record.cache),
     "condition": _quoted(lambda record: record.condition),

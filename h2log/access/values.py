@@ -33,7 +33,7 @@ __all__ = [
 
 Fields = tuple[tuple[bytes, bytes], ...]
 
-HTTP_VERSIONS: Final = {"h2": "2.0", "1.1": "1.1", "1.0": "1.0"}
+HTTP_VERSIONS: Final = {"h3": "3", "h2": "2.0", "1.1": "1.1", "1.0": "1.0"}
 """The session's protocol as it stands after `HTTP/`."""
 
 # A repeated field of these names keeps its first value; other values are joined with a comma. That

@@ -41,9 +41,10 @@ class Request:
 
     `method`; `target` is the path with its query as the client sent it; `path` the path alone,
     percent coding undone; `scheme` is `https` over TLS, else `http`, whatever the client says;
-    `authority` (the host); `client` is the peer's address and
-    port; `session_id` and `id` are the connection's and the request's ids, as in the log; `params`
-    are the values of the route's parts; `protocol` is that of an extended CONNECT (RFC 8441).
+    `authority` (the host); `client` is the peer's address and port. The three may be what a trusted
+    proxy says (`server.proxy_headers`). `session_id` and `id` are the connection's and the
+    request's ids, as in the log; `params` are the values of the route's parts; `protocol` is that
+    of an extended CONNECT (RFC 8441).
 
     Set by what answers, for the log: `route` is the pattern that matched, `cache` whether a static
     file was in memory (`hit`, `miss`), `condition` what decided that it was not sent whole (`etag`,

@@ -87,7 +87,7 @@ class Response:
     6.5.1); TypeError for what is of no such type.
     """
 
-    __slots__ = ("background", "body", "headers", "route", "status", "trailers", "wire")
+    __slots__ = ("background", "body", "headers", "route", "status", "trailers", "wire", "wire1")
 
     def __init__(
         self,
@@ -139,6 +139,8 @@ class Response:
         """The pattern that it answers, for the log: of what is kept in memory."""
         self.wire: Any = None
         """Owned by whoever sends it: this response as bytes, when it is sent again and again."""
+        self.wire1: Any = None
+        """The same for HTTP/1.1."""
         if background != ():
             for work in background if isinstance(background, Iterable) else (background,):
                 self.after(work)
@@ -319,7 +321,7 @@ class Response:
         trailers = self.trailers
         made.trailers = list(trailers) if isinstance(trailers, list) else trailers
         made.background = None if self.background is None else list(self.background)
-        made.wire = None
+        made.wire = made.wire1 = None
         return made
 
     def trailer_fields(self) -> list[tuple[str, str]]:

@@ -22,6 +22,7 @@ from typing import Final, Unpack
 
 from h2log.app.files import listing
 from h2log.app.files.compression import LEAST, compress, makeable
+from h2log.app.files.descriptors import OpenFiles
 from h2log.app.files.disk import Opened, Root, tell_trouble
 from h2log.app.files.entry import Address, Entry
 from h2log.app.files.lookup import SMALL, Found, Listed, Lookup, Redirect
@@ -78,6 +79,7 @@ class StaticFolder:
         self._addresses: dict[str, Address] = {}
         self.memory = Memory[Entry](cache_bytes, self._forget)
         self._flights = Flights()
+        self._open = OpenFiles()
         self._lookup = Lookup(self._root, prefix, chosen, self.memory.entries.get)
         self._representations = Representations(
             self._lookup, self.memory, self._flights, chosen, self._security, f"{prefix}*"
@@ -136,6 +138,7 @@ class StaticFolder:
         for path in entry.addresses:
             self._addresses.pop(path, None)
         entry.addresses.clear()
+        self._open.drop(entry)
 
     def _known(self, path: str, now: float) -> Entry | None:
         address = self._addresses.get(path)
@@ -193,6 +196,12 @@ class StaticFolder:
             whole = self._representations.ready(entry, narrowed_wish(wished, request, entry))
         if entry is None or whole is None:
             request.cache = "miss"
+            if entry is not None and entry.content is None:
+                whole = self._representations.large(entry, narrowed_wish(wished, request, entry))
+                opened = None if whole is None else self._open.open(entry)
+                if whole is not None and opened is not None:
+                    _hint(request, entry)
+                    return self._send(request, whole, opened)
             return self._load(request, path, page, wished, now)
         request.cache = "hit"
         _hint(request, entry)
@@ -200,6 +209,20 @@ class StaticFolder:
             return narrowed(request, whole)
         except HTTPError as error:
             raise self._strict(request, error) from None
+
+    async def _send(self, request: Request, whole: Whole, opened: Opened) -> Response:
+        try:
+            return narrowed(request, whole, opened)
+        except HTTPError as error:
+            raise self._strict(request, error) from None
+
+    def rest(self) -> None:
+        """Let go of open files that nobody asks for; to be called every now and then."""
+        self._open.rest()
+
+    def close(self) -> None:
+        """Let go of all open files."""
+        self._open.close()
 
     def options(self, request: Request) -> Response:
         """Answer OPTIONS on whatever is below the prefix (RFC 9110 section 9.3.7)."""
@@ -221,6 +244,8 @@ class StaticFolder:
                 _hint(request, found.entry)
                 wished = narrowed_wish(wished, request, found.entry)
                 whole, opened = await self._representations.choose(found, wished)
+                if opened is not None and opened is found.opened and found.entry.part != OUT:
+                    self._open.keep(found.entry, opened)
                 return narrowed(request, whole, opened)
             if isinstance(found, Redirect):
                 return self._redirect(request, found)

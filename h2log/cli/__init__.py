@@ -11,7 +11,8 @@ import click
 from h2log.cli.certs import certs
 from h2log.cli.config import config
 from h2log.cli.control import reload, status, stop
-from h2log.cli.serve import run, serve
+from h2log.cli.run import run
+from h2log.cli.serve import serve
 from h2log.cli.tail import tail
 from h2log.errors import StartupError, UsageError
 

@@ -1,4 +1,4 @@
-"""`h2log serve` and `h2log run`: start a server, say where it is, stop it well."""
+"""`h2log serve`, and what every command has that serves: options, settings, start, address."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
 
 import click
 from click.core import ParameterSource
 
 from h2log.access.session_formats import SESSION_FORMATS
 from h2log.config import FILE_VARIABLE, Check, Layer, Loaded, Settings, load
+from h2log.config.imports import make_importable
 from h2log.config.settings import is_file_path
 from h2log.errors import UsageError
 from h2log.http2.budget import BUDGETS
@@ -23,12 +25,14 @@ from h2log.logfile.rotation import Keep, Names, Rotation
 from h2log.logfile.schedule import Schedule, time_zone
 from h2log.logfile.writer import STDERR, STDOUT
 from h2log.server.logs import format_of, skip_of
+from h2log.server.networks import UNIX, Networks, check_network
 from h2log.server.process import serve_process
 from h2log.workers.notify import is_asked
-from h2log.workers.program import Program, count_of, load_application
+from h2log.workers.program import Program, count_of
+from h2log.workers.sources import Sources
 from h2log.workers.supervisor import supervise
 
-__all__ = ["CHECKS", "STREAMS", "load_settings", "run", "serve", "server_options"]
+__all__ = ["CHECKS", "STREAMS", "announce", "load_settings", "serve", "server_options", "start"]
 
 SAMPLE_SITE = Path(__file__).parent.parent / "examples" / "articles" / "site"
 
@@ -52,6 +56,10 @@ _STATIC: Final = {
 _KEYS: Final = {
     "host": ("server", "host"),
     "port": ("server", "port"),
+    "unix": ("server", "unix"),
+    "fd": ("server", "fd"),
+    "proxy_protocol": ("server", "proxy_protocol"),
+    "proxy_headers": ("server", "proxy_headers"),
     "cert": ("tls", "cert"),
     "key": ("tls", "key"),
     "insecure": ("server", "insecure"),
@@ -63,7 +71,18 @@ _KEYS: Final = {
     "access_format": ("log", "access", "format"),
     "spa": ("static", "spa"),
     **{name: ("static", name) for name in _STATIC},
+    "target": ("app", "target"),
+    "factory": ("app", "factory"),
+    "app_dir": ("app", "dir"),
+    "interface": ("app", "interface"),
+    "root_path": ("app", "root_path"),
+    "lifespan": ("app", "lifespan"),
+    "backend": ("server", "backend"),
+    "http3": ("server", "http3"),
 }
+
+_FLAGS: Final = {"backend": "server"}
+"""Options that are not called as their parameter is."""
 
 
 def _workers(text: str) -> int | str:
@@ -91,6 +110,32 @@ def server_options(command: _Command) -> _Command:
                 default=_SERVER.port,
                 show_default=True,
                 help="Port to bind; 0 for a free one.",
+            ),
+            click.option(
+                "--unix",
+                metavar="PATH",
+                default="",
+                show_default="none",
+                help="Listen at a Unix socket instead.",
+            ),
+            click.option(
+                "--fd",
+                type=click.IntRange(min=0),
+                metavar="N",
+                show_default="none",
+                help="Accept from the listening socket that is open as descriptor N.",
+            ),
+            click.option(
+                "--proxy-protocol",
+                multiple=True,
+                metavar="NETS",
+                help="Who begins connections with a PROXY header: networks, unix, *. Repeatable.",
+            ),
+            click.option(
+                "--proxy-headers",
+                multiple=True,
+                metavar="NETS",
+                help="Whose Forwarded, X-Forwarded-* are believed: networks, unix, *. Repeatable.",
             ),
             click.option(
                 "--cert", default=_TLS.cert, show_default=True, help="Certificate chain, PEM."
@@ -193,7 +238,9 @@ def _output(path: str, rules: dict[str, Any] | None, mode: int | None) -> None:
 
 
 CHECKS: Final[dict[str, Check]] = {
+    "app dir": make_importable,
     "format": format_of,
+    "network": check_network,
     "session format": _known_session_format,
     "skip": skip_of,
     "log path": destination,
@@ -223,9 +270,14 @@ def load_settings(file: str | None, options: Mapping[str, Any]) -> Loaded:
             # The first option is the first output's path, and so on: the rest of it stays.
             values = {"log": {"access": [{"path": path} for path in value]}}
         else:
+            if name in ("proxy_protocol", "proxy_headers"):
+                values = [net.strip() for text in value for net in text.split(",")]
             for part in reversed(_KEYS[name]):
                 values = {part: values}
-        layers.append(Layer(f"flag --{name.replace('_', '-')}", values, by_place=True))
+        source = f"flag --{_FLAGS.get(name) or name.replace('_', '-')}"
+        if name == "target":
+            source = "MODULE:ATTR"
+        layers.append(Layer(source, values, by_place=True))
     # A format for every output comes after the outputs.
     layers.sort(key=lambda layer: layer.source == "flag --access-format")
     return load(file, os.environ, layers, CHECKS)
@@ -238,46 +290,51 @@ def load_settings(file: str | None, options: Mapping[str, Any]) -> Loaded:
 def serve(root: str | None, file: str | None, **options: Any) -> None:
     """Serve the files of the folder ROOT; without it, the sample articles."""
     program = Program(root=root if root is not None else str(SAMPLE_SITE))
-    _start(program, load_settings(file, options).settings, file, options)
+    start(program, load_settings(file, options).settings, file, options)
 
 
-@click.command(short_help="Serve an application.")
-@click.argument("target", metavar="MODULE:ATTR")
-@server_options
-def run(target: str, file: str | None, **options: Any) -> None:
-    """Serve the application MODULE:ATTR, an `h2log.App`."""
-    try:
-        settings = load_settings(file, options).settings
-    except UsageError:
-        # The application's mistakes first: without one there is nothing to configure.
-        load_application(target)
-        raise
-    _start(Program(target=target), settings, file, options)
-
-
-def _start(
-    program: Program, settings: Settings, file: str | None, options: Mapping[str, Any]
+def start(
+    program: Program,
+    settings: Settings,
+    file: str | None,
+    options: Mapping[str, Any],
+    sources: Sources | None = None,
 ) -> None:
+    """Serve `program` until a signal ends it; `file` and `options` are what was given.
+
+    With `sources` it is loaded anew when they change. Raises UsageError and StartupError.
+    """
     configure(settings.log.level)
     server = settings.server
-    replaced = server.max_requests or server.max_rss
-    if count_of(settings) == 1 and not (replaced or settings.admin.port or is_asked()):
+    if server.http3:
+        raise UsageError(
+            "HTTP/3 is Hypercorn's: add --server hypercorn, or leave out --http3 (server.http3)"
+        )
+    apart = server.max_requests or server.max_rss or settings.admin.port or sources or is_asked()
+    if count_of(settings) == 1 and not apart:
         app = program.build(settings)
-        serve_process(app, settings, lambda url: _announce(url, settings))
+        serve_process(app, settings, lambda url: announce(url, settings))
         return
     if os.name != "posix":
-        raise UsageError("several workers, their replacement, and the admin listener need Unix")
+        raise UsageError(
+            "several workers, their replacement, --reload and the admin listener need Unix"
+        )
+    if settings.app.dir:
+        # The owner of the log, too, may need what the log's settings name.
+        paths = [os.path.abspath(settings.app.dir), os.environ.get("PYTHONPATH", "")]
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     stuck = supervise(
         program,
         settings,
-        lambda url: _announce(url, settings),
+        lambda url: announce(url, settings, sources),
         lambda: load_settings(file, options).settings,
+        sources,
     )
     if stuck:
         sys.exit(1)
 
 
-def _announce(url: str, settings: Settings) -> None:
+def announce(url: str, settings: Settings, sources: Sources | None = None) -> None:
     """Say where the server is: the address on standard output, then what helps a person.
 
     When the access log itself is on standard output, only the address stands there.
@@ -288,15 +345,25 @@ def _announce(url: str, settings: Settings) -> None:
     ca = Path(settings.tls.cert).parent / "ca.pem"
     # Nobody connects to "any address", and the certificate has no such name.
     near = url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+    scheme, mark, path = url.partition(f"://{UNIX}")
+    if mark:
+        option = "--abstract-unix-socket" if path.startswith("@") else "--unix-socket"
+        near = f"{option} {shlex.quote(path.removeprefix('@'))} {scheme}://localhost"
     if settings.server.insecure:
-        curl = f"curl -i --http2-prior-knowledge {near}/"
-    elif ca.is_file():
-        curl = f"curl -i --cacert {shlex.quote(str(ca))} {near}/"
+        how = "--http2-prior-knowledge"
     else:
-        curl = f"curl -i -k {near}/"
+        how = f"--cacert {shlex.quote(str(ca))}" if ca.is_file() else "-k"
+    if settings.tls.client_cert == "required":
+        how = f"{how} --cert CLIENT.pem --key CLIENT-KEY.pem"
+    source = UNIX if mark else urlsplit(near).hostname or ""  # from this machine
+    if source in Networks(settings.server.proxy_protocol):
+        how = f"{how} --haproxy-protocol"
+    curl = f"curl -i {how} {near}/"
     beside = STDOUT in (*logs, settings.log.session.path)
     for path in logs or [""]:
         where = STREAMS.get(path) or (os.path.abspath(path) if is_file_path(path) else path)
         click.echo(f"{click.style('access log', dim=True)}  {where or 'off'}", err=beside)
     click.echo(f"{click.style('try       ', dim=True)}  {curl}", err=beside)
+    if sources is not None:
+        click.echo(f"{click.style('reloading ', dim=True)}  when {sources} changes", err=beside)
     sys.stdout.flush()

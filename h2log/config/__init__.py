@@ -14,6 +14,7 @@ from h2log.config.settings import (
     AdminSettings,
     AppOutput,
     AppRotation,
+    AppSettings,
     BudgetSettings,
     Limits,
     LogSettings,
@@ -24,6 +25,7 @@ from h2log.config.settings import (
     SessionOutput,
     Settings,
     TlsSettings,
+    WebSocketSettings,
 )
 from h2log.config.sources import FILE_VARIABLE, FILES, Layer, find_file
 
@@ -35,6 +37,7 @@ __all__ = [
     "AdminSettings",
     "AppOutput",
     "AppRotation",
+    "AppSettings",
     "BudgetSettings",
     "Check",
     "Layer",
@@ -49,6 +52,7 @@ __all__ = [
     "Settings",
     "TlsSettings",
     "Value",
+    "WebSocketSettings",
     "all_keys",
     "build",
     "file_problems",

@@ -54,10 +54,10 @@ def check(
     """Return nested `values` with units as numbers, and every problem in them.
 
     `checks` has what compiles texts, by name: `format`, `session format`, `skip`, `rotate.every`,
-    `rotate.name`, `rotate.keep`, `rotate.timezone`, `budget` (a name in `limits.budgets`); for
-    `output`, which takes more than a text, see `conflicts`. With
-    `spread`, a table may stand for every table of a list. Without `complete`, what has no default
-    may be absent.
+    `rotate.name`, `rotate.keep`, `rotate.timezone`, `network`, `budget` (a name in
+    `limits.budgets`); for `output`, which takes more than a text, see `conflicts`. With `spread`, a
+    table may stand for every table of a list. Without `complete`, what has no default may be
+    absent.
     """
     walk = _Walk(checks or {}, spread, complete)
     plain = walk.table(values, Settings, "")
@@ -137,6 +137,9 @@ class _Walk:
                 self._complain(key, f"holds a NUL character, got {shown(value)}")
             elif plain:
                 self._compiles(extra.get("check", ""), plain, key)
+        elif isinstance(plain, tuple):
+            for n, item in enumerate(plain):
+                self._compiles(extra.get("check", ""), item, f"{key}[{n}]")
         return plain
 
     def _compiles(self, name: str, text: str, key: str) -> bool:

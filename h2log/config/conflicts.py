@@ -41,6 +41,7 @@ def conflicts(
     `given` says whether a key was set at all; of `checks`, `output` makes what a log is written to
     of its path, its rotation's rules and its mode, and raises UsageError.
     """
+    yield from _connections(settings)
     log = settings.log
     outputs: list[tuple[str, Output]] = [
         (f"log.access[{n}]", output) for n, output in enumerate(log.outputs)
@@ -57,6 +58,26 @@ def conflicts(
             problems = list(_compiled(one, compiles))
         yield from problems
     yield from _shared(logs)
+
+
+def _connections(settings: Settings) -> Iterator[Problem]:
+    """Yield what contradicts itself in where to listen, and whom to let in."""
+    server, tls = settings.server, settings.tls
+    if server.unix and server.fd >= 0:
+        yield Problem("server.fd", "server.unix is set, too; leave one out")
+    if tls.client_cert == "none":
+        if tls.client_ca:
+            yield Problem(
+                "tls.client_ca",
+                'clients are not asked for a certificate; set tls.client_cert to "optional" or '
+                '"required"',
+            )
+    elif not tls.client_ca:
+        yield Problem("tls.client_ca", f'is missing, as tls.client_cert is "{tls.client_cert}"')
+    elif server.insecure:
+        yield Problem(
+            "tls.client_cert", "there are no certificates in cleartext (server.insecure); unset one"
+        )
 
 
 def _rules(log: _Log, given: Callable[[str], bool]) -> Iterator[Problem]:

@@ -18,6 +18,7 @@ __all__ = [
     "AdminSettings",
     "AppOutput",
     "AppRotation",
+    "AppSettings",
     "BudgetSettings",
     "Limits",
     "LogSettings",
@@ -29,6 +30,7 @@ __all__ = [
     "Settings",
     "StaticSettings",
     "TlsSettings",
+    "WebSocketSettings",
     "is_file_path",
 ]
 
@@ -77,6 +79,15 @@ Names = Annotated[
     tuple[Annotated[str, msgspec.Meta(pattern=r"[^\W_]")], ...],
     msgspec.Meta(extra={"expected": "a list of names with a letter or a digit each"}),
 ]
+Networks = Annotated[
+    tuple[Annotated[str, msgspec.Meta(min_length=1)], ...],
+    msgspec.Meta(
+        extra={
+            "check": "network",
+            "expected": 'a list of networks such as "10.0.0.0/8", addresses, "unix" or "*"',
+        }
+    ),
+]
 CleanUrls = Annotated[
     bool | Literal["redirect"], msgspec.Meta(extra={"expected": 'true, false or "redirect"'})
 ]
@@ -102,6 +113,28 @@ class ServerSettings(_Section, frozen=True):
 
     host: str = "127.0.0.1"
     port: Port = 8443
+    unix: str = ""
+    """The path of a Unix socket, in place of `host` and `port`."""
+    unix_mode: Annotated[
+        str, msgspec.Meta(pattern="^[0-7]{3,4}$", extra={"expected": 'an octal mode such as "660"'})
+    ] = "666"
+    """Permissions of its file, when it is made. Whoever reaches a port of this machine may connect,
+    and with 666 whoever reaches the file, as with nginx and uvicorn (gunicorn 777): a proxy has a
+    user of its own. To shut others out, use a folder that only the two can enter."""
+    fd: Annotated[int, msgspec.Meta(ge=-1)] = -1
+    """The descriptor of a listening socket that was handed over, before all these; -1 is none."""
+    proxy_protocol: Networks = ()
+    """Who begins every connection with a PROXY header, version 1 or 2, which tells the client."""
+    proxy_headers: Networks = ()
+    """Whose word on a request's client, scheme and host is taken: Forwarded or X-Forwarded-*. They
+    have to set or to remove each of these fields: one that they pass on is their client's word."""
+    forwarded_header: Literal["auto", "forwarded", "x-forwarded"] = "auto"
+    """Which of the two they write. With `auto`, whichever is there; with both, neither is believed
+    unless they say the same: one of them may be the client's own, and nobody knows which."""
+    backend: Literal["h2log", "hypercorn"] = "h2log"
+    """Who does the protocol of an ASGI application."""
+    http3: bool = False
+    """Serve HTTP/3, too, on the UDP port of the same number; with Hypercorn, and the extra h3."""
     insecure: bool = False
     """Serve cleartext: HTTP/2 with prior knowledge, and HTTP/1.1."""
     backlog: Count = 1024
@@ -121,6 +154,31 @@ class ServerSettings(_Section, frozen=True):
     nothing is off."""
 
 
+class AppSettings(_Section, frozen=True):
+    """`[app]`: the application that `h2log run` serves."""
+
+    target: str = ""
+    """`module:attribute`; the command's argument wins."""
+    factory: bool = False
+    """Call what `target` names, without arguments: it returns the application."""
+    dir: Annotated[str, msgspec.Meta(extra={"expected": "a folder", "check": "app dir"})] = ""
+    """Where its modules are imported from, before any other place; nothing is here."""
+    interface: Literal["auto", "asgi3", "asgi2", "wsgi", "h2log"] = "auto"
+    """What kind of application it is; `auto` finds out."""
+    root_path: Annotated[
+        str,
+        msgspec.Meta(
+            pattern="^(/.*[^/])?$",
+            extra={"expected": 'a path such as "/api", without a slash at its end'},
+        ),
+    ] = ""
+    """The path below which a proxy has the application: `root_path`, `SCRIPT_NAME`."""
+    lifespan: Literal["auto", "on", "off"] = "auto"
+    """Whether an ASGI application is told of start and stop; with `on` it has to take part."""
+    threads: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 40
+    """Of a WSGI application: requests that it answers at once (anyio 40)."""
+
+
 class AdminSettings(_Section, frozen=True):
     """`[admin]`: a listener of its own, plain HTTP, for health checks and counters."""
 
@@ -130,10 +188,19 @@ class AdminSettings(_Section, frozen=True):
 
 
 class TlsSettings(_Section, frozen=True):
-    """`[tls]`: the certificate chain and its key, PEM files."""
+    """`[tls]`: the certificate chain and its key, and whom clients' certificates are from; PEM."""
 
     cert: str = "certs/localhost.pem"
     key: str = "certs/localhost-key.pem"
+    client_ca: str = ""
+    """The authorities that clients' certificates may be from; nothing without `client_cert`."""
+    client_cert: Literal["none", "optional", "required"] = "none"
+    """Whether clients are asked for a certificate. One that is not valid is refused either way."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The paths of what is read."""
+        return (self.cert, self.key, *((self.client_ca,) if self.client_ca else ()))
 
 
 class BudgetSettings(_Section, frozen=True):
@@ -189,11 +256,34 @@ class Limits(_Section, frozen=True):
     """Bytes a second, over `stall_timeout`, that a peer must take of what waits for it, and over
     `body_timeout` send of what a handler waits for (Apache MinRate 500; 2G networks have 1,000)."""
     extended_connect: bool = False
-    """Accept CONNECT with `:protocol` (RFC 8441), as WebSocket over HTTP/2 needs."""
+    """Accept CONNECT with `:protocol` (RFC 8441), which an ASGI application's WebSockets over
+    HTTP/2 need: for those it is always on."""
     budgets: dict[str, BudgetSettings] = {}
     """What a connection may spend on frames that cost us more than it; see `http2/budget.py`."""
     static_cache: Bytes = 64 * 1024 * 1024
     """Memory for the content of small static files."""
+
+
+class WebSocketSettings(_Section, frozen=True):
+    """`[websocket]`: WebSockets of ASGI applications."""
+
+    max_message: Annotated[int, msgspec.Meta(ge=1, le=2**40, extra=SIZE)] = 16 * 1024 * 1024
+    """A message from a client, decompressed; more closes its WebSocket with 1009 (uvicorn 16 MiB).
+    As many bytes of messages wait for the application before no more are read."""
+    max_queue: Count = 32
+    """The same, messages (uvicorn 32)."""
+    ping_interval: Annotated[float, msgspec.Meta(ge=0, extra=DURATION)] = 20.0
+    """Between two pings, which keep the way open and find out who is lost (uvicorn, websockets 20);
+    0 sends none."""
+    ping_timeout: Annotated[float, msgspec.Meta(ge=0, extra=DURATION)] = 20.0
+    """From a ping to a sign of life; then the client is given up (uvicorn, websockets 20); 0 waits
+    for ever."""
+    close_timeout: Seconds = 10.0
+    """From our Close frame to the client's (websockets 10)."""
+    compression: bool = True
+    """Agree to permessage-deflate (RFC 7692) when a client offers it."""
+    compression_threshold: Bytes = 1024
+    """Messages below it are sent as they are (ws for Node 1024)."""
 
 
 class StaticSettings(_Section, frozen=True):
@@ -364,8 +454,10 @@ class Settings(_Section, frozen=True):
     """The whole tree."""
 
     server: ServerSettings = ServerSettings()
+    app: AppSettings = AppSettings()
     admin: AdminSettings = AdminSettings()
     tls: TlsSettings = TlsSettings()
     static: StaticSettings = StaticSettings()
     limits: Limits = Limits()
+    websocket: WebSocketSettings = WebSocketSettings()
     log: LogSettings = LogSettings()

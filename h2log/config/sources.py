@@ -215,8 +215,8 @@ def _value(text: str, kind: Any) -> Any:
             return _json(text)
         except json.JSONDecodeError as error:
             where = f"line {error.lineno}, column {error.colno}"
-            what = "list" if names else "table"
-            raise ValueError(f"a {what} is JSON here: {where}: {_lower(error.msg)}") from None
+            what = 'list is JSON here, such as ["a", "b"]' if names else "table is JSON here"
+            raise ValueError(f"a {what}: {where}: {_lower(error.msg)}") from None
         except RecursionError:
             raise ValueError("nested too deeply") from None
     bare = plain_kind(kind)

@@ -13,7 +13,7 @@ from h2.errors import ErrorCodes
 from h2log.errors import SessionError, StreamError
 from h2log.http2 import frames
 from h2log.http2.budget import MAX_CONTROL_OUTPUT
-from h2log.http2.events import Cause, Events
+from h2log.http2.events import Cause, Events, Nobody
 from h2log.http2.frames import (
     ACK,
     CONTINUATION,
@@ -44,6 +44,8 @@ _HTTP1_REQUEST = re.compile(rb"[A-Z]{3,16} [!-~]+ HTTP/1\.").match
 
 DRAIN_GRACE = 1.0
 """Seconds to wait for that acknowledgement (nghttpx 2, Envoy's drain 5; a round trip is less)."""
+
+_NOBODY = Nobody()
 
 
 class Connection(Reading):
@@ -212,6 +214,14 @@ class Connection(Reading):
         self.queued = 0
         self._block = None
         self._tail = b""
+
+    def release(self) -> None:
+        """Tell the layer above nothing any more: its transport is lost, and `end` was called.
+
+        The two would else be a circle, and all that they hold the garbage collector's to find.
+        """
+        self._events = _NOBODY
+        self._on_request = _NOBODY.on_request
 
     def drain(self, now: float) -> None:
         """Begin to go (RFC 9113 section 6.8): GOAWAY with the highest id, then, once the peer has

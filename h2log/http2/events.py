@@ -8,7 +8,7 @@ from typing import Protocol
 from h2log.http2.head import RequestHead
 from h2log.http2.stream import Stream
 
-__all__ = ["Cause", "Events"]
+__all__ = ["Cause", "Events", "Nobody"]
 
 
 @unique
@@ -57,3 +57,31 @@ class Events(Protocol):
 
     def on_window(self) -> None:
         """A window has opened: what waited for one may go on."""
+
+
+class Nobody:
+    """The layer above a connection that is lost: `Events` that do nothing."""
+
+    def on_request(self, stream_id: int, head: RequestHead, ended: bool) -> None:
+        """Do nothing."""
+
+    def on_refused(self, stream_id: int, head: RequestHead, cause: Cause | None) -> None:
+        """Do nothing."""
+
+    def on_data(self, stream: Stream, data: bytes) -> None:
+        """Do nothing."""
+
+    def on_end(self, stream: Stream) -> None:
+        """Do nothing."""
+
+    def on_progress(self, stream: Stream) -> None:
+        """Do nothing."""
+
+    def on_sent(self, stream: Stream) -> None:
+        """Do nothing."""
+
+    def on_reset(self, stream: Stream, cause: Cause, code: int) -> None:
+        """Do nothing."""
+
+    def on_window(self) -> None:
+        """Do nothing."""

@@ -183,6 +183,41 @@ class Sending:
                 self._out += (head, number, content)
         return True
 
+    def send_whole(self, stream: Stream, block: bytes, content: bytes) -> bool:
+        """Send a whole response on a stream on which nothing was sent, a frame or two.
+
+        Returns False, and has done nothing, when a window, a frame or the output has no room.
+        """
+        size = len(content)
+        most = self._peer_max_frame
+        if (
+            size > self.window
+            or size > stream.window
+            or size > most
+            or len(block) > most
+            or self.out_size > OUTPUT_LIMIT
+            or self.blocked
+            or self._shrunk_table
+            or stream.closed
+        ):
+            return False
+        pack, number, length = frames.HEADER.pack, stream.id, len(block)
+        high, low = length >> 16, length & 0xFFFF
+        if size:
+            self.window -= size
+            self.out_size += length + size + 18
+            self._out += (
+                pack(high, low, frames.HEADERS, END_HEADERS, number),
+                block,
+                pack(size >> 16, size & 0xFFFF, frames.DATA, END_STREAM, number),
+                content,
+            )
+        else:
+            self.out_size += length + 9
+            self._out += (pack(high, low, frames.HEADERS, END_HEADERS | END_STREAM, number), block)
+        self._ended(stream)
+        return True
+
     def send_headers(self, stream: Stream, block: bytes, end: bool = False) -> None:
         """Send a header section: a final response's, an interim one's (1xx, see `send_interim`).
 

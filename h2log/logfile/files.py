@@ -151,8 +151,13 @@ class LogFile:
         if reopen or now - self._checked >= CHECK or now < self._checked:
             self._checked = now
             self._check_path()
-        if wall() >= self.due:
+        if wall() >= self.due or (reopen and self._is_overfull()):
             self._rotate()
+
+    def _is_overfull(self) -> bool:
+        """Say whether others, who write to the file as well, have filled it beyond its limit."""
+        limit = self._rotation.size if self._rotation is not None else None
+        return limit is not None and os.fstat(self._fd).st_size > limit
 
     def sync(self) -> None:
         """Have the system put what was written on the disk."""

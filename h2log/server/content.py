@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from typing import Final
 
 from h2log.errors import HTTPError
@@ -36,6 +38,7 @@ class ContentBuffer:
         "_on_wait",
         "_pieces",
         "_timeout",
+        "_told",
         "_total",
         "_waited",
         "_waiters",
@@ -62,6 +65,7 @@ class ContentBuffer:
         self._total = 0
         self._ended = False
         self._waiters: list[asyncio.Future[None]] = []
+        self._told: Callable[[], None] | None = None
         self.timed_out = False
         """The client kept a handler waiting for too long."""
 
@@ -86,12 +90,52 @@ class ContentBuffer:
         self._ended = True
         self._wake()
 
+    def cut(self) -> None:
+        """Nobody is to read any more: what is left is dropped, and who reads gets the end."""
+        self._ended = True
+        self._pieces.clear()
+        self._wake()
+
+    @property
+    def finished(self) -> bool:
+        """The content is complete, and all of it was read."""
+        return self._ended and not self._pieces
+
     def _wake(self) -> None:
+        if self._told is not None:
+            self._told()
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
 
     # The handler's side
+
+    def lift(self) -> None:
+        """Begin a two-way stream: nothing limits its sum and the time between its pieces.
+
+        It may have ended already: what the client said before that is still to be read.
+        """
+        self._limit = sys.maxsize
+        self._timeout = inf
+
+    def listen(self, told: Callable[[], None] | None) -> None:
+        """Have `told` called whenever something has come, or the end: then it is time to `take`.
+
+        The one who listens needs no task that waits in `read`.
+        """
+        self._told = told
+
+    def take(self) -> bytes:
+        """Return the next piece that has come, of a two-way stream; b"" when there is none now."""
+        if not self._pieces:
+            return b""
+        piece = bytes(self._pieces.popleft())
+        self._on_read(len(piece))
+        return piece
+
+    def held_for(self) -> float:
+        """Return for how many seconds so far nothing was read of the connection."""
+        return self._held_for()
 
     async def read(self) -> bytes:
         """Return the next piece, b"" at the end. Raises HTTPError 413 and 408; see `Content`."""
@@ -112,25 +156,32 @@ class ContentBuffer:
         loop = asyncio.get_running_loop()
         waiter = loop.create_future()
         self._waiters.append(waiter)
+        if self._timeout == inf:
+            try:
+                await waiter
+            finally:
+                self._waiters.remove(waiter)
+            return
         began = loop.time() - self._held_for()
-        timer = loop.call_later(self._timeout, lambda: late())
-
-        def late() -> None:
-            nonlocal timer
-            left = began + self._timeout - (loop.time() - self._held_for())
-            if left > 0:
-                timer = loop.call_later(max(left, _SOON), late)
-            else:
-                self.timed_out = True
-                self._wake()
-
+        timers: list[asyncio.TimerHandle] = []  # the one that is set
+        timers.append(loop.call_later(self._timeout, self._late, began, timers))
         try:
             await waiter
         finally:
-            timer.cancel()
+            timers[0].cancel()
             self._waiters.remove(waiter)
         self._waited += loop.time() - self._held_for() - began
         if self._waited > self._timeout and self._total < self._min_rate * self._waited:
             self.timed_out = True
         if self.timed_out:
             raise HTTPError(408, "the content did not come in time")
+
+    def _late(self, began: float, timers: list[asyncio.TimerHandle]) -> None:
+        """Time is up for who waits since `began`, but for what was not the client's."""
+        loop = asyncio.get_running_loop()
+        left = began + self._timeout - (loop.time() - self._held_for())
+        if left > 0:
+            timers[0] = loop.call_later(max(left, _SOON), self._late, began, timers)
+        else:
+            self.timed_out = True
+            self._wake()

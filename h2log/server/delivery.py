@@ -35,9 +35,7 @@ def deliver_now(response: Response, exchange: Exchange, reply: Reply) -> None:
     bare = _bare(exchange, response)
     _check(response, None if bare else len(body))
     if response.trailers is None or bare:
-        reply.start(response, end=bare or not body)
-        if body and not bare:
-            reply.write(body, end=True)
+        reply.answer(response, b"" if bare else body)
         return
     trailers = response.trailer_fields()
     reply.start(response, end=False)
@@ -164,8 +162,11 @@ async def _send_file(
             size = await reply.room(min(left, FILE_CHUNK))
             if not size:
                 return
-            # Files that share a connection take turns, which waiting for a thread gives them.
-            piece = _read_now(descriptor, size, offset) if reply.alone else None
+            # Files that share a connection take turns, which waiting for a thread gives them: but
+            # for their last piece.
+            piece = None
+            if left <= size or reply.alone:
+                piece = _read_now(descriptor, size, offset)
             if piece is None:
                 read = partial(_read, content.file, size, offset)
                 reading = asyncio.ensure_future(in_thread(read))
@@ -206,6 +207,8 @@ def _read_now(descriptor: int, size: int, offset: int) -> bytearray | None:
 
 
 def _read(file: FileIO, size: int, offset: int) -> bytes:
+    if hasattr(os, "pread"):  # others may have the same open file, and its position
+        return os.pread(file.fileno(), size, offset)
     file.seek(offset)
     return file.read(size)
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from typing import Final, cast
 
 from h2.errors import ErrorCodes
@@ -21,11 +20,10 @@ from h2log.app.files.negotiation import wish
 from h2log.app.request import Request
 from h2log.app.response import error_response
 from h2log.clock import monotonic, wall
-from h2log.errors import HTTPError, UsageError
-from h2log.http2.budget import BUDGETS, OUTPUT_LIMIT, Budget
+from h2log.errors import HTTPError
+from h2log.http2.budget import OUTPUT_LIMIT
 from h2log.http2.connection import Connection
 from h2log.http2.events import Cause
-from h2log.http2.frames import DEFAULT_FRAME_SIZE
 from h2log.http2.head import RequestHead
 from h2log.http2.hpack import literal_name
 from h2log.http2.sending import Prepared
@@ -34,14 +32,13 @@ from h2log.http2.stream import Stream
 from h2log.ids import new_id
 from h2log.server.content import ContentBuffer
 from h2log.server.http2_reply import Http2Reply, header_block
-from h2log.server.session import HangUp, Hold, Shared, Stall
+from h2log.server.http2_room import HIGH_WATER, Room
+from h2log.server.session import HangUp, Hold, Shared, Stall, local_address
 
-__all__ = ["Http2Leg", "engine_limits"]
+__all__ = ["Http2Leg"]
 
 _logger = logging.getLogger("h2log.http2")
 
-_HIGH_WATER: Final = 128 * 1024
-"""Bytes that a transport may hold before it counts as full (asyncio's default is 64 KiB)."""
 # The two fields that differ a response, at the end of its block: raw literals of a fixed size
 # (RFC 7541 section 6.2.2), `date` by its index in the static table.
 _DATE_HEAD: Final = literal_name(b"date") + b"\x1d"
@@ -56,19 +53,6 @@ _OUTCOMES: Final = {
 }
 
 
-def engine_limits(shared: Shared) -> EngineLimits:
-    """Return the engine's part of the limits. Raises UsageError for a budget that is none."""
-    limits = shared.limits
-    budgets = dict(BUDGETS)
-    for name, budget in limits.budgets.items():
-        if name not in budgets:
-            known = ", ".join(sorted(budgets))
-            raise UsageError(f"limits.budgets.{name}: unknown budget; there are {known}")
-        budgets[name] = Budget(budget.burst, budget.rate)
-    values = {name: getattr(limits, name) for name in EngineLimits._fields if name != "budgets"}
-    return EngineLimits(**values, budgets=budgets)
-
-
 def _plain_wish(head: RequestHead, scheme: str) -> str:
     """Return the wish of a GET whose fields ask for a whole file, nothing for any other request."""
     if head.method != "GET" or head.content_length or head.too_large:
@@ -78,22 +62,21 @@ def _plain_wish(head: RequestHead, scheme: str) -> str:
     return wish(scheme, head.fields)
 
 
-class Http2Leg(asyncio.BufferedProtocol):
+class Http2Leg(Room, asyncio.BufferedProtocol):
     """One HTTP/2 connection: the engine's `Events`, and asyncio's protocol."""
 
     __slots__ = (
+        "_asgi",
         "_conn",
         "_date",
         "_date_tail",
         "_done",
         "_flush_due",
         "_hanging_up",
-        "_held",
         "_hold",
         "_kept",
         "_lost",
         "_reading",
-        "_room_waiters",
         "_scheme",
         "_session",
         "_shared",
@@ -101,16 +84,16 @@ class Http2Leg(asyncio.BufferedProtocol):
         "_stall",
         "_stalled",
         "_transport",
-        "files",
-        "send_buffer",
     )
 
     def __init__(self, session: Session, shared: Shared, limits: EngineLimits) -> None:
+        super().__init__(shared.limits.send_buffer)
         self._session = session
         # What the connection is, whatever a client calls it: `:scheme` is for the log alone.
         self._scheme = "http" if session.tls is None else "https"
         self._shared = shared
         self._kept = shared.dispatcher.kept
+        self._asgi = shared.asgi
         self._conn = Connection(self, limits, monotonic())
         self._transport: asyncio.Transport | None = None
         self._done: list[Exchange] = []  # responses in the output that is to be flushed
@@ -119,10 +102,6 @@ class Http2Leg(asyncio.BufferedProtocol):
         self._flush_due = False
         self._reading = False  # inside data_received, which flushes at its end
         self._stall = Stall(shared.limits)
-        self._held = 0  # bytes of files that are being read, or wait to be sent
-        self.send_buffer = shared.limits.send_buffer
-        self.files = 0  # responses that are files and being sent
-        self._room_waiters: deque[asyncio.Future[None]] = deque()
         self._lost = False
         self._hold: Hold | None = None  # once the log had no room
         self._hanging_up: HangUp | None = None
@@ -135,7 +114,7 @@ class Http2Leg(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin: our SETTINGS go out."""
         self._transport = cast(asyncio.Transport, transport)
-        self._transport.set_write_buffer_limits(_HIGH_WATER)
+        self._transport.set_write_buffer_limits(HIGH_WATER)
         self._shared.legs.add(self)
         if self._shared.draining:
             self._conn.drain(monotonic())
@@ -204,8 +183,18 @@ class Http2Leg(asyncio.BufferedProtocol):
             exchange.finish(Outcome.PEER_LOST, now)
         self._done.clear()
         self.wake_waiters()
-        self._log_closed()
+        self._tell_closed()
         self._shared.gone(session, reason)  # the last: it sums up what has ended
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Break the circles of leg, engine and transport: who has them frees them.
+
+        Else each connection would keep its buffers and its TLS until the collector comes by.
+        """
+        self._conn.release()
+        self._stall.begin(None)
+        self._transport = self._hanging_up = self._hold = None
 
     def pause_writing(self) -> None:
         """The transport is full."""
@@ -306,11 +295,19 @@ class Http2Leg(asyncio.BufferedProtocol):
         active = exchange.active = len(conn.streams) + 1
         if active > session.peak:
             session.peak = active
+        proxies = self._shared.proxies
+        if proxies is not None:
+            exchange.origin = proxies.of(session, head.fields, self._scheme)
         if session.opening is not None:
             exchange.announce()
+        if self._asgi is not None:
+            self._take(stream_id, exchange, head, ended)
+            return
         wished: str | None = head.rest.memo
         if wished is None:
             wished = head.rest.memo = _plain_wish(head, self._scheme)
+        if proxies is not None and exchange.origin is not None:
+            wished = _plain_wish(head, exchange.origin.scheme)
         if wished and ended:
             path: str | None = head.memo
             if path is None:
@@ -336,6 +333,11 @@ class Http2Leg(asyncio.BufferedProtocol):
                     self._done.append(exchange)
                     return
         self._take(stream_id, exchange, head, ended)
+
+    @property
+    def local(self) -> tuple[str, int | None] | None:
+        """Our side's address and port."""
+        return local_address(self._transport)
 
     def tail(self, exchange: Exchange, now: float) -> bytes:
         """Return the end of a header block at `now` (epoch): `date` and `x-request-id`."""
@@ -371,13 +373,18 @@ class Http2Leg(asyncio.BufferedProtocol):
                 reply.go_on if expects else None,
                 self._held_for,
             )
+        if self._asgi is not None:
+            kind = "websocket" if head.protocol == "websocket" else "http"
+            self._asgi.serve(head, exchange, reply, reply.content, kind)
+            return
+        origin = exchange.origin
         request = Request(
             method=head.method,
             target=head.path,
-            scheme=self._scheme,
-            authority=head.authority,
+            scheme=self._scheme if origin is None else origin.scheme,
+            authority=head.authority if origin is None else origin.host or head.authority,
             fields=head.fields,
-            client=(session.client, session.port),
+            client=exchange.client,
             session_id=session.id,
             request_id=exchange.id,
             content=reply.content,
@@ -392,6 +399,9 @@ class Http2Leg(asyncio.BufferedProtocol):
         exchange = Exchange(self._session, head, new_id(), stream_id, wall(), now)
         exchange.header_received = self._conn.block_size
         exchange.active = len(self._conn.streams) + 1
+        proxies = self._shared.proxies
+        if proxies is not None:
+            exchange.origin = proxies.of(self._session, head.fields, self._scheme)
         exchange.announce()
         detail = exchange.details()
         detail.reset_by = "server"
@@ -429,6 +439,7 @@ class Http2Leg(asyncio.BufferedProtocol):
         reply: Http2Reply = stream.context
         self._done.append(reply.exchange)
         reply.ended()
+        stream.context = None  # no event follows, and a circle would be the collector's to find
 
     def on_reset(self, stream: Stream, cause: Cause, code: int) -> None:
         """The stream is gone before its time."""
@@ -458,44 +469,11 @@ class Http2Leg(asyncio.BufferedProtocol):
             )
         reply.ended()
         reply.cancel()
+        stream.context = None
 
     def on_window(self) -> None:
         """A window has opened."""
         self.wake_waiters()
-
-    # Room for what is read from files: a bound on what one connection may hold
-
-    def hold(self, size: int, held: int) -> int:
-        """Count up to `size` bytes as held; return how many there was room for.
-
-        `held` is what the one that asks holds already: nobody gets more than a fair share.
-        """
-        limit = self.send_buffer - _HIGH_WATER - OUTPUT_LIMIT
-        share = max(DEFAULT_FRAME_SIZE, limit // max(1, self.files))
-        granted = min(size, share - held, limit - self._held)
-        if granted <= 0:
-            return 0
-        self._held += granted
-        return granted
-
-    def release(self, size: int) -> None:
-        """Bytes that were held went out, or will not be needed."""
-        self._held -= size
-        self.wake_waiters()
-
-    async def wait(self) -> None:
-        """Return when something has changed that room depends on."""
-        waiter = asyncio.get_running_loop().create_future()
-        self._room_waiters.append(waiter)
-        await waiter
-
-    def wake_waiters(self) -> None:
-        """Have those who wait for room look again."""
-        waiters = self._room_waiters
-        while waiters:
-            waiter = waiters.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
 
     def _reason(self, error: Exception | None) -> str:
         """Return why the connection ended (see `Session`)."""
@@ -520,21 +498,17 @@ class Http2Leg(asyncio.BufferedProtocol):
         """Log at debug level, under the session's id."""
         _logger.debug(message, *args, extra={"session_id": self._session.id, "request_id": request})
 
-    def _log_closed(self) -> None:
+    def _tell_closed(self) -> None:
         """Tell of the connection's end; a spent budget is for the person who runs the server."""
-        error = self._conn.error
-        if error is None:
-            level = logging.DEBUG
-        elif error.code == ErrorCodes.ENHANCE_YOUR_CALM:
-            level = logging.WARNING
-        else:
-            level = logging.INFO
-        if _logger.isEnabledFor(level):
-            _logger.log(
-                level,
-                "closed the connection of %s after %d requests: %s",
-                self._session.client,
-                self._session.requests,
-                str(error) if error is not None else "by agreement",
-                extra={"session_id": self._session.id, "request_id": "-"},
-            )
+        error, level = self._conn.error, logging.DEBUG
+        if error is not None:
+            spent = error.code == ErrorCodes.ENHANCE_YOUR_CALM
+            level = logging.WARNING if spent else logging.INFO
+        _logger.log(
+            level,
+            "closed the connection of %s after %d requests: %s",
+            self._session.client,
+            self._session.requests,
+            error or "by agreement",
+            extra={"session_id": self._session.id, "request_id": "-"},
+        )

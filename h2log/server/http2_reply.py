@@ -15,6 +15,7 @@ from h2log.http2.connection import Connection
 from h2log.http2.hpack import encode
 from h2log.http2.stream import Stream
 from h2log.server.content import ContentBuffer
+from h2log.server.heads import ResponseHead
 
 __all__ = ["Http2Reply", "ReplyLeg", "header_block"]
 
@@ -40,6 +41,10 @@ class ReplyLeg(Protocol):
     """Responses that are files and being sent."""
     send_buffer: int
     """Bytes that may be held for the whole connection."""
+
+    @property
+    def local(self) -> tuple[str, int | None] | None:
+        """Our side's address and port."""
 
     def tail(self, exchange: Exchange, now: float) -> bytes:
         """Return the end of a header block."""
@@ -98,6 +103,7 @@ class Http2Reply:
     """The response of one stream: the `Reply` of its handler."""
 
     __slots__ = (
+        "_at_once",
         "_conn",
         "_file",
         "_granted",
@@ -105,11 +111,12 @@ class Http2Reply:
         "_leg",
         "_since",
         "_stream",
-        "_waiter",
+        "_waiters",
         "_written",
         "content",
         "exchange",
         "noting",
+        "on_lost",
         "task",
     )
 
@@ -117,16 +124,23 @@ class Http2Reply:
         self._leg = leg
         self._conn = conn
         self._stream = stream
+        self._at_once = False  # the whole response went out in one go: nothing is to be counted
         self._file = False  # it sends a file: `room` was asked for
         self._granted = 0  # bytes of room that nothing was written for yet
         self._held = 0  # those, and what was written for others and has not gone out
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiters: list[asyncio.Future[None]] | None = None  # several tasks may send
         self._written = 0  # bytes of content, sent or queued
         self._since = 0.0  # since when the rest waits, if nobody waits for it
         self.exchange = exchange
         self.content: ContentBuffer | None = None
         self.task: asyncio.Task[None] | None = None
         self.noting: Callable[[], None] | None = None
+        self.on_lost: Callable[[], None] | None = None
+
+    @property
+    def local(self) -> tuple[str, int | None] | None:
+        """Our side's address."""
+        return self._leg.local
 
     @property
     def closed(self) -> bool:
@@ -144,6 +158,54 @@ class Http2Reply:
             exchange.details().headers_at = monotonic()
             self._conn.send_headers(self._stream, block, end)
             self._leg.flush_soon()
+
+    def start_head(self, head: ResponseHead, end: bool) -> None:
+        """Send the header section that came as bytes."""
+        if not self._stream.closed:
+            block = head.block + self._leg.tail(self.exchange, wall())
+            exchange = self.exchange
+            exchange.status = head.status
+            exchange.response = head
+            exchange.header_sent = len(block)
+            exchange.details().headers_at = monotonic()
+            self._conn.send_headers(self._stream, block, end)
+            self._leg.flush_soon()
+
+    def answer(self, response: Response, body: bytes) -> None:
+        """Send a whole response, at once if there is room for it."""
+        self._whole(response, header_block(response), body)
+
+    def whole(self, head: ResponseHead, body: bytes) -> None:
+        """Send a whole response, at once if there is room for it."""
+        self._whole(head, head.block, body)
+
+    def _whole(self, head: Response | ResponseHead, block: bytes, body: bytes) -> None:
+        stream = self._stream
+        if stream.closed:
+            return
+        exchange = self.exchange
+        block += self._leg.tail(exchange, wall())
+        exchange.status = head.status
+        exchange.response = head
+        exchange.header_sent = len(block)
+        exchange.sent = len(body)
+        self._at_once = True
+        if self._conn.send_whole(stream, block, body):
+            self._leg.flush_soon()
+            return
+        self._at_once = False
+        exchange.sent = 0
+        exchange.details().headers_at = monotonic()
+        self._conn.send_headers(stream, block, not body)
+        if body:
+            self.write(body, end=True)
+        self._leg.flush_soon()
+
+    def switch(self, head: ResponseHead) -> None:
+        """Accept an extended CONNECT: DATA goes both ways from now on (RFC 8441 section 5)."""
+        if self.content is not None:
+            self.content.lift()
+        self.start_head(head, end=False)
 
     def interim(self, status: int, headers: list[tuple[str, str]]) -> None:
         """Send an interim response."""
@@ -228,6 +290,8 @@ class Http2Reply:
 
     def count(self) -> None:
         """Note for the record what has gone out so far, and what kept the rest."""
+        if self._at_once:
+            return
         stream, conn, exchange = self._stream, self._conn, self.exchange
         exchange.sent = self._written - (stream.unsent if stream.closed else stream.queued)
         if exchange.sent:
@@ -258,11 +322,17 @@ class Http2Reply:
         self._leg.release(size)
 
     async def _wait(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._waiters is None:
+            self._waiters = []
+        self._waiters.append(waiter)
+        await waiter
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, None
+        for waiter in waiters or ():
+            if not waiter.done():
+                waiter.set_result(None)
 
     def progressed(self) -> None:
         """Some of the queue went out: who waits looks again."""
@@ -270,8 +340,8 @@ class Http2Reply:
         if self._held:
             self._release(self._held - self._granted - self._stream.queued)
         self._leg.wake_waiters()
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._waiters is not None:
+            self._wake()
 
     def ended(self) -> None:
         """The stream is closed: nothing is held or waited for any more."""
@@ -282,8 +352,8 @@ class Http2Reply:
         if self._held:
             self._release(self._held)
         self._leg.wake_waiters()
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._waiters is not None:
+            self._wake()
 
     def go_on(self) -> None:
         """The handler waits for content that the client holds back (RFC 9110 section 10.1.1)."""
@@ -310,6 +380,8 @@ class Http2Reply:
             self.noting()
 
     def cancel(self) -> None:
-        """The client is gone: cancel its handler at its next await."""
-        if self.task is not None and not self.task.done():
+        """The client is gone: cancel its handler at its next await, or tell who wants to know."""
+        if self.on_lost is not None:
+            self.on_lost()
+        elif self.task is not None and not self.task.done():
             self.task.cancel()

@@ -1,4 +1,4 @@
-"""Listening sockets: binding, accepting, and what a new connection is until its protocol is known.
+"""Accepting, and what a new connection is until its protocol is known.
 
 Connections are accepted here, not by asyncio's server: the session id exists before TLS begins,
 a failed handshake is an exception with that id, and running out of file descriptors pauses
@@ -10,25 +10,25 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import os
 import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from h2log.access.record import Session, TlsFacts
 from h2log.clock import monotonic, wall
-from h2log.errors import UsageError
 from h2log.http2.frames import PREFACE
 from h2log.http2.settings import EngineLimits
 from h2log.ids import new_id
 from h2log.server.http1_leg import Http1Leg
 from h2log.server.http2_leg import Http2Leg
+from h2log.server.networks import UNIX, Networks
+from h2log.server.proxy_protocol import NoHeaderError, ProxyError, read_header
 from h2log.server.session import FIRST_WORDS, Shared
 
-__all__ = ["Listener", "bind"]
+__all__ = ["Listener"]
 
 _logger = logging.getLogger("h2log.server")
 
@@ -38,6 +38,8 @@ _SHUTDOWN_TIMEOUT: Final = 3600.0
 """Seconds that a TLS connection may take to close; `HangUp` looks whether it gets on."""
 _WAIT: Final = 0.001
 """Seconds that a connection is left to another process, which should wake up for it as we did."""
+_LEAST_HANDSHAKE: Final = 0.1
+"""Seconds that are left for TLS, however late a PROXY header came."""
 _PAUSE: Final = 0.25
 """Seconds without accepting after the system refused a descriptor."""
 _PENDING_ERRORS: Final = frozenset(
@@ -60,62 +62,12 @@ _PENDING_ERRORS: Final = frozenset(
 _EXHAUSTED: Final = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))
 
 
-def bind(
-    host: str, port: int, backlog: int, options: tuple[str, str] = ("--host", "--port")
-) -> list[socket.socket]:
-    """Return listening sockets for every address of `host`; port 0 is the same free one for all.
-
-    `options` are what a message calls the two.
-    Raises UsageError when the name is unknown, the address is not ours, or the port is in use.
-    """
-    try:
-        found = socket.getaddrinfo(
-            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-    except (socket.gaierror, UnicodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(
-            f"{options[0]} {host}: {reason}; give an address or a known name"
-        ) from None
-    sockets: list[socket.socket] = []
-    try:
-        for family, kind, protocol, _, address in dict.fromkeys(found):
-            listener = socket.socket(family, kind, protocol)
-            sockets.append(listener)
-            if os.name == "posix":
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            # Accepted sockets inherit it: a response must not wait for an acknowledgement.
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # So that a peer which vanished without a word is noticed some day.
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            listener.setblocking(False)
-            listener.bind((address[0], port, *address[2:]))
-            port = listener.getsockname()[1]
-            listener.listen(backlog)
-    except OSError as error:
-        for listener in sockets:
-            listener.close()
-        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        if error.errno == errno.EADDRINUSE:
-            text = (
-                f"the port is in use; stop the other program, or choose another with {options[1]}"
-            )
-        elif error.errno == errno.EACCES:
-            text = f"not permitted; ports below 1024 need rights, choose another with {options[1]}"
-        elif error.errno == errno.EADDRNOTAVAIL:
-            text = f"this machine does not have the address; choose another with {options[0]}"
-        else:
-            text = error.strerror or str(error)
-        raise UsageError(f"cannot listen on {where}: {text}") from None
-    return sockets
-
-
 class Listener:
     """Accepts connections from `sockets` and hands each to the leg of its protocol.
 
-    `context` is None for cleartext. `start` begins, `stop` ends accepting and closes the sockets.
+    `context` is None for cleartext. Peers among the `proxies` have to begin with a PROXY header;
+    from anybody else it is but bytes that do not belong there (as HAProxy's expect-proxy with an
+    address). `start` begins, `stop` ends accepting and closes the sockets.
     """
 
     def __init__(
@@ -124,14 +76,17 @@ class Listener:
         context: ssl.SSLContext | None,
         shared: Shared,
         limits: EngineLimits,
+        proxies: Networks | None = None,
     ) -> None:
         self._sockets = sockets
+        self._proxies = proxies
         self._context = context
         self._shared = shared
         self._limits = limits
         self._refused: Counter[str] = Counter()  # connections since the last line, by limit
         self._refusal_line: asyncio.TimerHandle | None = None
         self._told = -10.0  # when the log last said that descriptors are out
+        self._missed = False  # the log has said that a proxy sends no PROXY headers
         self._resume: asyncio.TimerHandle | None = None
         self.fair: Callable[[int], bool] | None = None
         """Where other processes have the same sockets: is told how many connections we have, and
@@ -206,31 +161,35 @@ class Listener:
                     )
                 self._suspend(_PAUSE)
                 return False
-            if self._crowded(str(address[0])):
+            client, port = _peer(address)
+            proxied = self._proxies is not None and client in self._proxies
+            if self._full() or (not proxied and self._crowded(client)):
                 sock.close()
                 continue
             sock.setblocking(False)
-            session = Session(
-                new_id(), str(address[0]), address[1], wall(), self._shared.sink, monotonic()
-            )
+            session = Session(new_id(), client, port, wall(), self._shared.sink, monotonic())
             session.opening = self._shared.opening
             self._shared.accepted(session)
-            task = asyncio.get_running_loop().create_task(self._connect(sock, session))
+            task = asyncio.get_running_loop().create_task(self._connect(sock, session, proxied))
             self.pending.add(task)
             task.add_done_callback(partial(self._connected, sock, session))
         return True
 
-    def _crowded(self, client: str) -> bool:
+    def _full(self) -> bool:
         """Say whether there is no room for another connection; count those that are refused."""
-        limits = self._shared.limits
-        clients = self._shared.clients
-        if self._shared.connections >= limits.max_connections:
-            self._refuse(f"limits.max_connections = {limits.max_connections}")
-        elif clients[client] >= limits.max_connections_per_address:
-            most = limits.max_connections_per_address
-            self._refuse(f"limits.max_connections_per_address = {most}, by {client}")
-        else:
+        most = self._shared.limits.max_connections
+        if self._shared.connections < most:
             return False
+        self._refuse(f"limits.max_connections = {most}")
+        return True
+
+    def _crowded(self, client: str) -> bool:
+        """Say whether a client has too many connections; who comes by a Unix socket has no address
+        of its own, and a proxy that begins with PROXY headers comes for others."""
+        most = self._shared.limits.max_connections_per_address
+        if client == UNIX or self._shared.clients[client] < most:
+            return False
+        self._refuse(f"limits.max_connections_per_address = {most}, by {client}")
         return True
 
     def _refuse(self, limit: str) -> None:
@@ -253,8 +212,8 @@ class Listener:
             self._shared.gone(session, "server_shutdown")
         self._shared.changed.set()
 
-    async def _connect(self, sock: socket.socket, session: Session) -> None:
-        """Take a connection through TLS to its protocol."""
+    async def _connect(self, sock: socket.socket, session: Session, proxied: bool) -> None:
+        """Take a connection through TLS to its protocol; when `proxied`, its PROXY header first."""
         debug = _logger.isEnabledFor(logging.DEBUG)
         extra = {"session_id": session.id, "request_id": "-"}
         if debug:
@@ -264,6 +223,11 @@ class Listener:
         loop = asyncio.get_running_loop()
         timeout = self._shared.limits.handshake_timeout
         log = self._shared.log
+        if proxied:
+            if not await self._introduced(sock, session):
+                sock.close()
+                return
+            timeout = max(_LEAST_HANDSHAKE, timeout - (monotonic() - session.opened))
         try:
             if self._context is None:
                 if log is not None:  # one request a connection is held up too
@@ -284,6 +248,36 @@ class Listener:
             )
             sock.close()
 
+    async def _introduced(self, sock: socket.socket, session: Session) -> bool:
+        """Read the PROXY header, and take its client for the session's; False ends the session."""
+        extra = {"session_id": session.id, "request_id": "-"}
+        try:
+            async with asyncio.timeout(self._shared.limits.handshake_timeout):
+                told = await read_header(sock)
+        except (ProxyError, OSError, TimeoutError) as error:
+            text = "it did not come in time" if isinstance(error, TimeoutError) else _reason(error)
+            self._shared.gone(session, "proxy_protocol_failed")
+            _logger.info("PROXY header from %s: %s", session.client, text, extra=extra)
+            if isinstance(error, NoHeaderError) and not self._missed:
+                self._missed = True
+                _logger.warning(
+                    "%s is to begin connections with a PROXY header (server.proxy_protocol) and "
+                    "does not: they are closed; have it send one (HAProxy: send-proxy-v2), or "
+                    "leave its address out",
+                    session.client,
+                    extra=extra,
+                )
+            return False
+        if told is None:
+            _logger.debug("the proxy %s tells no client", session.client, extra=extra)
+            return True
+        _logger.debug("the proxy %s comes for %s port %d", session.client, *told, extra=extra)
+        crowded = self._crowded(told[0])
+        self._shared.introduced(session, *told)
+        if crowded:
+            self._shared.gone(session, "max_concurrent_connections_exceeded")
+        return not crowded
+
     def leg(self, session: Session, protocol: str) -> Http2Leg | Http1Leg:
         """Return the leg for `h2` or `http/1.1`."""
         if _logger.isEnabledFor(logging.DEBUG):
@@ -295,6 +289,11 @@ class Listener:
         if protocol == "h2":
             return Http2Leg(session, self._shared, self._limits)
         return Http1Leg(session, self._shared, self._context is not None)
+
+
+def _peer(address: Any) -> tuple[str, int]:
+    """Return a peer's address and port, from what `accept` says."""
+    return (str(address[0]), address[1]) if isinstance(address, tuple) else (UNIX, 0)
 
 
 def _reason(error: BaseException) -> str:
@@ -312,6 +311,7 @@ class _Secure(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         tls = transport.get_extra_info("ssl_object")
+        self._session.tls_object = tls
         cipher = tls.cipher()
         self._session.tls = TlsFacts(
             version=tls.version() or "",

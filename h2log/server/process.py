@@ -9,13 +9,15 @@ import gc
 import logging
 import os
 import signal
+import socket
 import ssl
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from h2log.app.application import App
+from h2log.app.asgi import AsgiApp
 from h2log.config import Settings
 from h2log.config.imports import own_error
 from h2log.errors import StartupError, UsageError
@@ -23,7 +25,8 @@ from h2log.logfile.faults import install
 from h2log.server.logs import Logs
 from h2log.server.renewal import LOOK_EVERY, PairWatch, hung_up, renewed
 from h2log.server.server import Server
-from h2log.server.tls import server_context
+from h2log.server.sockets import given_sockets, listening
+from h2log.server.tls import tls_context
 
 __all__ = [
     "give_back_memory",
@@ -31,6 +34,7 @@ __all__ = [
     "loop_factory",
     "serve_process",
     "start_application",
+    "stop_application",
     "tune",
 ]
 
@@ -50,22 +54,54 @@ _KEPT_BYTES = 16 * 1024 * 1024
 _MAPPED_FROM = 256 * 1024
 
 
-def serve_process(app: App, settings: Settings, announce: Callable[[str], None]) -> None:
+class Serves(Protocol):
+    """What a `Server` is to its process; another may take its place."""
+
+    on_rest: Callable[[], None] | None
+
+    @property
+    def url(self) -> str:
+        """The address to give to a client."""
+
+    def wait_for(self, log: Logs) -> None:
+        """Read no further requests while `log` is overloaded."""
+
+    async def start(self, sockets: list[socket.socket]) -> None:
+        """Accept on `sockets`; return when it listens."""
+
+    async def stop(self, timeout: float | None = None) -> None:
+        """Let open requests finish, and close."""
+
+    def hurry(self) -> None:
+        """Let `stop` wait no longer."""
+
+    def renew(self, context: ssl.SSLContext) -> None:
+        """Use another certificate from the next handshake on."""
+
+
+def serve_process(
+    app: App | AsgiApp,
+    settings: Settings,
+    announce: Callable[[str], None],
+    make: Callable[..., Serves] = Server,
+) -> None:
     """Serve `app` until SIGTERM or SIGINT, then drain; a second signal cuts the draining short.
 
     SIGHUP reads the certificate anew, SIGUSR1 looks whether the logs' paths name the open files.
 
-    `announce` is called with the URL as soon as the server listens. Raises UsageError for what
+    `announce` is called with the URL as soon as the server listens; `make` makes the server, of the
+    arguments that `Server` has. Raises UsageError for what
     stops the start: the certificate, the log, the address; StartupError when the application's
     own start fails.
     """
     context = None
     if not settings.server.insecure:
-        context = server_context(settings.tls.cert, settings.tls.key)
+        context = tls_context(settings.tls)
+    given = given_sockets()
     tune()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         serving = threading.Event()
-        main = _serve(app, settings, context, announce, serving)
+        main = _serve(app, settings, context, announce, serving, given, make)
         stuck = run_on(runner.get_loop(), main, serving.is_set).stuck
         leave_soon(stuck)
 
@@ -171,11 +207,13 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _serve(
-    app: App,
+    app: App | AsgiApp,
     settings: Settings,
     context: ssl.SSLContext | None,
     announce: Callable[[str], None],
     serving: threading.Event,
+    given: list[socket.socket],
+    make: Callable[..., Serves],
 ) -> Logs:
     logs = Logs(settings.log)
     await logs.open()
@@ -184,19 +222,24 @@ async def _serve(
     if hasattr(signal, "SIGUSR1"):
         loop.add_signal_handler(signal.SIGUSR1, logs.reopen)
     try:
-        server = Server(app, settings, logs.access.put, context, logs.tell, logs.opening)
+        server = make(app, settings, logs.access.put, context, logs.tell, logs.opening)
         server.on_rest = give_back_memory
         if logs.block:
             server.wait_for(logs)
         app.log_health = logs.health
         asked = _stop_signals()
-        await start_application(app)
-        try:
-            async with _renewing(server, settings, asked):
-                serving.set()
-                await _serve_until(asked, server, announce)
-        finally:
-            await app.stop()
+        if await _started(app, asked):
+            try:
+                async with _renewing(server, settings, asked):
+                    serving.set()
+                    sockets = listening(settings.server, given)
+                    try:
+                        await _serve_until(asked, server, announce, sockets)
+                    finally:
+                        for sock in sockets:
+                            sock.close()
+            finally:
+                await stop_application(app, settings)
     finally:
         uninstall()
         await logs.close()
@@ -205,17 +248,17 @@ async def _serve(
 
 @contextlib.asynccontextmanager
 async def _renewing(
-    server: Server, settings: Settings, asked: asyncio.Queue[int]
+    server: Serves, settings: Settings, asked: asyncio.Queue[int]
 ) -> AsyncIterator[None]:
     """Renew the certificate when its files change, and on SIGHUP."""
     loop = asyncio.get_running_loop()
     closed = hung_up()
     tls = None if settings.server.insecure else settings.tls
-    watch = None if tls is None else PairWatch(tls.cert, tls.key)
+    watch = None if tls is None else PairWatch(tls.files)
     timer: asyncio.TimerHandle | None = None
 
     def renew() -> None:
-        if tls is not None and (context := renewed(tls.cert, tls.key)) is not None:
+        if tls is not None and (context := renewed(tls)) is not None:
             server.renew(context)
 
     def hang_up() -> None:
@@ -242,22 +285,66 @@ async def _renewing(
             timer.cancel()
 
 
-async def start_application(app: App) -> None:
+async def _started(app: App | AsgiApp, asked: asyncio.Queue[int]) -> bool:
+    """Let the application get ready, unless a signal asks for the end before; say whether it is.
+
+    What it sets in its context is there when requests come: it is started in this task.
+    """
+    task = asyncio.current_task()
+    assert task is not None
+    starting = True
+
+    def interrupt(done: asyncio.Future[int]) -> None:
+        if starting and not done.cancelled():
+            task.cancel()
+
+    early = asyncio.ensure_future(asked.get())
+    early.add_done_callback(interrupt)
+    try:
+        await start_application(app)
+    except asyncio.CancelledError:
+        if not early.done():
+            raise
+        task.uncancel()
+        _logger.warning("asked to stop before the application was ready")
+        return False
+    finally:
+        starting = False
+        early.cancel()
+    if early.done():  # the application took no notice
+        asked.put_nowait(early.result())
+    return True
+
+
+async def start_application(app: App | AsgiApp) -> None:
     """Let the application get ready. Raises StartupError with what it raised."""
+    if isinstance(app, AsgiApp) and app.about:
+        _logger.info("%s", app.about)
     try:
         await app.start()
-    except UsageError:
+    except (UsageError, StartupError):
         raise
     except Exception as error:
         _logger.error("the application failed at its start", exc_info=error)
         raise StartupError(f"the application failed at its start: {own_error(error)}") from None
 
 
+async def stop_application(app: App | AsgiApp, settings: Settings) -> None:
+    """Let the application close what it has opened; an ASGI one for `server.drain_timeout`."""
+    if isinstance(app, AsgiApp):
+        await app.stop(settings.server.drain_timeout)
+    else:
+        await app.stop()
+
+
 async def _serve_until(
-    asked: asyncio.Queue[int], server: Server, announce: Callable[[str], None]
+    asked: asyncio.Queue[int],
+    server: Serves,
+    announce: Callable[[str], None],
+    sockets: list[socket.socket],
 ) -> None:
     """Serve until a signal asks for the end, then drain."""
-    await server.start()
+    await server.start(sockets)
     try:
         announce(server.url)
     except OSError as error:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
+from h2log.config import TlsSettings
 from h2log.errors import UsageError
-from h2log.server.tls import server_context
+from h2log.server.tls import tls_context
 
 __all__ = ["LOOK_EVERY", "PairWatch", "hung_up", "renewed"]
 
@@ -22,14 +23,15 @@ _Signature = tuple[tuple[int, int, int] | None, ...]
 
 
 class PairWatch:
-    """Says when the files of a certificate and its key are others than they were.
+    """Says when the files of a certificate and its key, and of clients' authorities, are others
+    than they were: those of `TlsSettings.files`.
 
-    The two are written one after the other: a change counts once it has stood still between two
+    They are written one after the other: a change counts once it has stood still between two
     looks, so that half of it is not taken for a mistake.
     """
 
-    def __init__(self, cert: str, key: str) -> None:
-        self._paths = (cert, key)
+    def __init__(self, paths: Sequence[str]) -> None:
+        self._paths = paths
         self._known = self._seen = self._signature()
 
     def _signature(self) -> _Signature:
@@ -60,14 +62,14 @@ class PairWatch:
         self._known = self._seen = self._signature()
 
 
-def renewed(cert: str, key: str) -> ssl.SSLContext | None:
+def renewed(tls: TlsSettings) -> ssl.SSLContext | None:
     """Return a context with the pair as it is now; None, and a line that says why, if it is bad."""
     try:
-        context = server_context(cert, key)
+        context = tls_context(tls)
     except UsageError as error:
         _logger.error("the certificate is not renewed, the old one stays: %s", error)
         return None
-    _logger.info("the certificate %s is renewed", cert)
+    _logger.info("the certificate %s is renewed", tls.cert)
     return context
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from h2log.app.response import Response
+from h2log.server.heads import ResponseHead
 
 __all__ = ["Reply"]
 
@@ -16,12 +17,35 @@ class Reply(Protocol):
     noting: Callable[[], None] | None
     """Called, if set, before the record is finished for another reason than the response's end."""
 
+    on_lost: Callable[[], None] | None
+    """Called, if set, when the client is gone, in place of cancelling the task that answers."""
+
     @property
     def closed(self) -> bool:
         """The client is gone, or the response is complete."""
 
+    @property
+    def local(self) -> tuple[str, int | None] | None:
+        """Our side's address and port; a path and None for a Unix socket."""
+
     def start(self, response: Response, end: bool) -> None:
         """Send status and header; `end` when nothing follows."""
+
+    def start_head(self, head: ResponseHead, end: bool) -> None:
+        """Send status and header as `start`, from what came as bytes."""
+
+    def answer(self, response: Response, body: bytes) -> None:
+        """Send a whole response: `start`, all of its content, and its end."""
+
+    def whole(self, head: ResponseHead, body: bytes) -> None:
+        """Send a whole response: `start_head`, all of its content, and its end."""
+
+    def switch(self, head: ResponseHead) -> None:
+        """Accept an upgrade: 101 with the fields of `head`, and 200 in HTTP/2 (RFC 8441).
+
+        From then on content goes both ways until both sides have ended it, without a limit on its
+        sum and on the time between its pieces.
+        """
 
     def interim(self, status: int, headers: list[tuple[str, str]]) -> None:
         """Send an interim response (1xx) before the final one; nothing after that has begun."""

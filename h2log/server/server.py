@@ -10,13 +10,18 @@ from collections.abc import Callable
 
 from h2log.access.record import AccessRecord, SessionSink, Sink
 from h2log.app.application import App
+from h2log.app.asgi import AsgiApp
 from h2log.clock import monotonic
 from h2log.config import Settings
+from h2log.server.asgi import AsgiHost
 from h2log.server.dispatch import Dispatcher
-from h2log.server.http2_leg import engine_limits
-from h2log.server.listener import Listener, bind
+from h2log.server.forwarded import Origins
+from h2log.server.http2_limits import engine_limits
+from h2log.server.listener import Listener
 from h2log.server.logs import redaction_of
+from h2log.server.networks import UNIX, Networks
 from h2log.server.session import Leg, Overloadable, Shared
+from h2log.server.sockets import listening, place_of
 from h2log.server.watch import Watcher
 
 __all__ = ["Server"]
@@ -41,7 +46,7 @@ class Server:
 
     def __init__(
         self,
-        app: App,
+        app: App | AsgiApp,
         settings: Settings,
         sink: Sink,
         context: ssl.SSLContext | None,
@@ -55,8 +60,19 @@ class Server:
             sink = _telling(sink, masked)
         self._app = app
         self._watcher: Watcher | None = None
-        self._shared = Shared(Dispatcher(app, masked), settings.limits, sink, session_sink, opening)
+        asgi = None
+        if isinstance(app, AsgiApp):
+            limits = settings.limits
+            cache, most = limits.static_cache, limits.max_streams
+            asgi = AsgiHost(app, masked, cache, settings.websocket, most)
+        # What is refused before an application sees it is still a dispatcher's.
+        dispatcher = Dispatcher(App() if isinstance(app, AsgiApp) else app, masked)
+        self._shared = Shared(dispatcher, settings.limits, sink, session_sink, asgi, opening)
         self._shared.dispatcher.background.settled = self._shared.changed.set
+        server = settings.server
+        self._proxies = Networks(server.proxy_protocol) or None
+        if proxies := Networks(server.proxy_headers):
+            self._shared.proxies = Origins(proxies, server.forwarded_header)
         self._listener: Listener | None = None
         self.on_rest: Callable[[], None] | None = None
         """Called when the last connection has gone, at most every `_REST` seconds."""
@@ -68,7 +84,7 @@ class Server:
         self._stopping: asyncio.Task[None] | None = None
         self._ticker: asyncio.TimerHandle | None = None
         self.addresses: list[tuple[str, int]] = []
-        """Host and port of each listening socket."""
+        """Host and port of each listening socket; `unix:PATH` and 0 of a Unix socket."""
 
     def wait_for(self, log: Overloadable) -> None:
         """Read no further requests while `log` is overloaded."""
@@ -76,26 +92,28 @@ class Server:
 
     @property
     def url(self) -> str:
-        """The address to give to a client."""
+        """The address to give to a client, of a Unix socket as nginx's proxy_pass takes it."""
         host, port = self.addresses[0]
         scheme = "http" if self._context is None else "https"
+        if host.startswith(UNIX):
+            return f"{scheme}://{host}"
         return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
     async def start(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept on `sockets`, or bind them first. Raises UsageError when an address is not to be.
+        """Accept on `sockets`, or on those of the settings. Raises UsageError when there are none.
 
         The sockets are closed at the stop.
         """
         server = self._settings.server
         limits = engine_limits(self._shared)  # may refuse what was configured
         if sockets is None:
-            sockets = bind(server.host, server.port, server.backlog)
-        self.addresses = [sock.getsockname()[:2] for sock in sockets]
+            sockets = listening(server, [])
+        self.addresses = [place_of(sock) for sock in sockets]
         watched = [folder for folder in self._app.folders() if folder.watched]
         if watched:
             self._watcher = Watcher(watched)
             await self._watcher.start()
-        self._listener = Listener(sockets, self._context, self._shared, limits)
+        self._listener = Listener(sockets, self._context, self._shared, limits, self._proxies)
         self._listener.fair = self.fair
         self._listener.start()
         self._tick()
@@ -105,6 +123,10 @@ class Server:
         self._ticker = asyncio.get_running_loop().call_later(_TICK, self._tick)
         now = monotonic()
         self._each(lambda leg: leg.tick(now))
+        if self._shared.asgi is not None:
+            self._shared.asgi.tick()
+        for folder in self._app.folders():
+            folder.rest()
         shared = self._shared
         if shared.connections == 0 and shared.ever != self._rested and self.on_rest is not None:
             if now - self._rested_at > _REST:
@@ -166,6 +188,8 @@ class Server:
         _logger.info("draining %d connections for up to %.3g s", legs, left)
         self._each(lambda leg: leg.drain())
         shared.dispatcher.end_events()
+        if shared.asgi is not None:
+            shared.asgi.websockets.end()
         began = monotonic()
         while (shared.legs or self._listener.pending) and monotonic() < self._deadline:
             late = monotonic() - began > _HANDSHAKE_GRACE
@@ -188,6 +212,12 @@ class Server:
         while shared.connections and monotonic() < end:
             await self._pass_time(end)
         tasks = list(shared.dispatcher.tasks)
+        if shared.asgi is not None:
+            # What an application does once its client has the response, in the same call.
+            shared.asgi.settled = shared.changed.set
+            while shared.asgi.tasks and monotonic() < self._deadline:
+                await self._pass_time(self._deadline)
+            tasks += shared.asgi.tasks
         for task in tasks:
             task.cancel()
         if tasks:
@@ -198,6 +228,8 @@ class Server:
         background.stop()
         if background.tasks:
             await asyncio.wait(background.tasks, timeout=_LAST_WORDS)
+        for folder in self._app.folders():
+            folder.close()
         if self._ticker is not None:
             self._ticker.cancel()
         self._listener = None

@@ -11,9 +11,11 @@ from typing import Final, Protocol
 from h2log.access.record import Session, SessionSink, Sink
 from h2log.clock import DateCache, monotonic
 from h2log.config import Limits
+from h2log.server.asgi import AsgiHost
 from h2log.server.dispatch import Dispatcher
+from h2log.server.forwarded import Origins
 
-__all__ = ["HangUp", "Hold", "Leg", "Shared", "Stall"]
+__all__ = ["HangUp", "Hold", "Leg", "Shared", "Stall", "local_address"]
 
 READ_SIZE: Final = 64 * 1024
 """Bytes of one read: a few full TLS records. A new buffer of uvloop's 256 KiB for each read would
@@ -64,8 +66,12 @@ class Shared:
     limits: Limits
     sink: Sink
     session_sink: SessionSink | None = None
+    asgi: AsgiHost | None = None
+    """Answers every request, where an ASGI application is served."""
     opening: Sink | None = None
     """Receives the record of each request when it was opened."""
+    proxies: Origins | None = None
+    """Set when the word of proxies is taken for a request's client, scheme and host."""
     log: Overloadable | None = None
     """Set when requests are to wait for the log."""
     held: deque[Hold] = field(default_factory=deque)
@@ -110,6 +116,18 @@ class Shared:
         self.ever += 1
         self.clients[session.client] += 1
 
+    def introduced(self, session: Session, client: str, port: int) -> None:
+        """A connection's proxy told for whom it comes: the client counts from now on."""
+        self._uncount(session.client)
+        session.peer = (session.client, session.port)
+        session.client, session.port = client, port
+        self.clients[client] += 1
+
+    def _uncount(self, client: str) -> None:
+        self.clients[client] -= 1
+        if not self.clients[client]:
+            del self.clients[client]
+
     def opened(self, session: Session) -> None:
         """A connection's protocol is known."""
         if self.session_sink is not None:
@@ -123,14 +141,21 @@ class Shared:
             self.session_sink("closed", session)
         self.changed.set()
         self.connections -= 1
-        self.clients[session.client] -= 1
-        if not self.clients[session.client]:
-            del self.clients[session.client]
+        self._uncount(session.client)
+        session.tls_object = None  # the log may keep the session, but not this
 
     def left(self, leg: Leg) -> None:
         """A connection has ended."""
         self.legs.discard(leg)
         self.changed.set()
+
+
+def local_address(transport: asyncio.Transport | None) -> tuple[str, int | None] | None:
+    """Return our side's address and port; a path and None for a Unix socket."""
+    name = None if transport is None else transport.get_extra_info("sockname")
+    if isinstance(name, tuple):
+        return (str(name[0]), int(name[1]))
+    return (str(name), None) if name else None
 
 
 class Hold:
@@ -206,17 +231,20 @@ class HangUp:
     unread data would reset it, and the reset would overtake the response (RFC 9112 section 9.6).
     TLS does the same with its close_notify. When nothing more goes out for `CLOSE_GRACE`, or the
     peer does not answer the close, the connection is aborted. `cancel` when it is lost. A server
-    that stops has less patience, `STOP_GRACE`: what the kernel has is sent all the same.
+    that stops has less patience, `STOP_GRACE`: what the kernel has is sent all the same. A peer
+    that has `ended` its side already sends nothing more that would have to be read.
     """
 
     __slots__ = ("_grace", "_idle", "_left", "_timer", "_transport")
 
-    def __init__(self, transport: asyncio.Transport, *, stopping: bool) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, *, stopping: bool, ended: bool = False
+    ) -> None:
         self._transport = transport
         self._grace = STOP_GRACE if stopping else CLOSE_GRACE
         self._left = transport.get_write_buffer_size()
         self._idle = 0
-        if transport.can_write_eof():
+        if transport.can_write_eof() and not ended:
             transport.write_eof()
         else:
             transport.close()

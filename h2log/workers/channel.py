@@ -122,6 +122,12 @@ class Channel:
         if descriptors and len(self._output) == 1:
             self._writable()
 
+    def send_now(self, data: bytes) -> None:
+        """Send a last `frame` from any thread, also when the loop has ended, if there is room."""
+        if not self.closed and not self._output:
+            with contextlib.suppress(OSError):
+                self._sock.send(data)
+
     def _writable(self) -> None:
         output = self._output
         try:
@@ -205,6 +211,20 @@ class Channel:
         if not self.closed:
             self.close()
             self._lost()
+
+    def finish(self) -> None:
+        """Take what has come, and close: somebody holds the other end who has nothing to say."""
+        while not self.closed:
+            try:
+                data, descriptors, _, _ = socket.recv_fds(self._sock, _READ, _MOST_DESCRIPTORS)
+            except OSError:
+                break
+            self._descriptors.extend(descriptors)
+            if not data:
+                break
+            self._input += data
+            self._take()
+        self.close()
 
     def close(self) -> None:
         """Close this end; `lost` is not called."""

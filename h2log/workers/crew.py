@@ -93,7 +93,12 @@ class Crew:
         self._launching.add(place)
         try:
             worker = Worker(
-                self.spawned, place, generation or self.generation, self._wished, self._unlinked
+                self.spawned,
+                place,
+                generation or self.generation,
+                self._wished,
+                self._unlinked,
+                self.keeper.put,
             )
         except OSError as error:
             self._launching.discard(place)

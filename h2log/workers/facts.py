@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from h2log.access.record import AccessRecord, Outcome, Session, TlsFacts
-from h2log.workers.journal import Entry
+from h2log.access.record import AccessRecord, Origin, Outcome, Session, TlsFacts
+from h2log.workers.journal import Ending, Entry
 from h2log.workers.messages import OpenRequest, OpenSession, Progress
 
 __all__ = [
@@ -62,6 +62,7 @@ def open_request(record: AccessRecord) -> OpenRequest:
         record.header_received,
         record.nth,
         record.active,
+        record.origin,
     )
 
 
@@ -117,8 +118,9 @@ def request_of_entry(entry: Entry, wall: float, now: float) -> OpenRequest:
     start = now - max(0.0, wall - made)
     path = entry.path
     return OpenRequest(
-        entry.session, entry.id, entry.stream, made, start, entry.method, path, "", "", (), 0, 0, 1
-    )
+        entry.session, entry.id, entry.stream, made, start, entry.method, path, "", "", (), 0, 0, 1,
+        ((entry.client, 0), "", ""),
+    )  # fmt: skip
 
 
 def _made(identifier: str) -> float:
@@ -126,17 +128,30 @@ def _made(identifier: str) -> float:
     return int(identifier[:12], 16) / 1000
 
 
-def lost_record(told: OpenRequest, session: Session, now: float) -> AccessRecord:
-    """Return the record of a request whose worker was lost at `now`."""
+def lost_record(
+    told: OpenRequest, session: Session, now: float, ending: Ending | None = None
+) -> AccessRecord:
+    """Return the record of a request whose worker was lost at `now`.
+
+    `ending` is how it had ended before that, if it had: then that is its outcome. Fields of the
+    response and times within the request are not known.
+    """
     requests = session.requests
     facts = _Facts(told.method, told.path, told.scheme, told.authority, told.fields)
     record = AccessRecord(session, facts, told.id, told.stream, told.wall, told.start)
     session.requests = max(requests, told.nth)
     session.finished += 1
-    session.failures[Outcome.WORKER_LOST] = session.failures.get(Outcome.WORKER_LOST, 0) + 1
+    outcome = Outcome.WORKER_LOST if ending is None else ending.outcome
+    if outcome is not Outcome.COMPLETE:
+        session.failures[outcome] = session.failures.get(outcome, 0) + 1
     record.nth = told.nth or session.requests
     record.active = told.active
     record.header_received = told.header_received
+    if told.origin is not None and told.origin[0][0] != session.client:
+        record.origin = Origin(*told.origin)
     record.end = max(now, told.start)
-    record.outcome = record.verdict = Outcome.WORKER_LOST
+    record.outcome = record.verdict = outcome
+    if ending is not None:
+        record.status, record.received, record.sent = ending.status, ending.received, ending.sent
+        record.header_sent, record.end = ending.header_sent, max(ending.end, told.start)
     return record

@@ -21,6 +21,7 @@ from h2log.workers.messages import (
     Open,
     Ready,
     Start,
+    Told,
     Unlinked,
     Wish,
     from_worker,
@@ -52,7 +53,8 @@ class Generation:
 class Worker(Child):
     """A process that serves.
 
-    `wished` is called when it wants to be replaced, `unlinked` when it has no socket to the owner.
+    `wished` is called when it wants to be replaced, `unlinked` when it has no socket to the owner,
+    `told` with what it has to say while it has no link to it.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Worker(Child):
         generation: Generation,
         wished: Callable[[Worker, str], None],
         unlinked: Callable[[Worker], None],
+        told: Callable[[str], None],
     ) -> None:
         super().__init__()
         self.number = number
@@ -76,10 +79,13 @@ class Worker(Child):
         self.rate = 0.0
         """Requests a second, of late."""
         self.draining = False
+        self.tasks = 0
+        """Tasks of its loop, when it was last asked what it does."""
         self._asked = 0
         self._told: asyncio.Future[list[Doing]] = asyncio.get_running_loop().create_future()
         self._wished = wished
         self._unlinked = unlinked
+        self._tell = told
         self._booted: asyncio.Future[Ready | Failed] = asyncio.get_running_loop().create_future()
 
     async def launch(self) -> None:
@@ -154,12 +160,15 @@ class Worker(Child):
                 self.beat = message
                 self.beaten = now
             case Open():
+                self.tasks = message.tasks
                 if message.question == self._asked and not self._told.done():
                     self._told.set_result(message.requests)
             case Wish():
                 self._wished(self, message.reason)
             case Unlinked():
                 self._unlinked(self)
+            case Told():
+                self._tell(message.text)
 
 
 @dataclass(eq=False)

@@ -2,12 +2,16 @@ r"""What a worker was at when it was killed: a page of memory that outlives it.
 
 A request that begins and ends within one turn of a worker's loop is told to the log's owner only
 with its line, at the end of the turn. Killed inside the turn, the worker would take it along, and
-perhaps its client has the answer. So each request is put down here when it is opened, for less
-than a microsecond, and the owner reads what the last turns left behind.
+perhaps its client has the answer. So each request is put down here when it is opened, and again
+when its answer is out and its line is about to be made, together for a microsecond; the owner reads
+what the last turns left behind. Answers go out at the end of a turn (uvloop's writes are its last
+step): a request that had ended by then without a word here has not been answered.
 
-The page is a file without a name. Its head is words of 8 bytes; then come the entries:
+The page is a file without a name. Its head is words of 8 bytes; then come the entries, of requests
+that were opened and of those that have ended:
 
-    turn, request id, session id, protocol, client, stream, lengths of method and path, both, \n
+    turn, session id, protocol, client, request id, stream, lengths of method and path, both, \n
+    + and `_END_OF_REQUEST`
 """
 
 from __future__ import annotations
@@ -15,19 +19,27 @@ from __future__ import annotations
 import mmap
 import os
 import re
+import struct
 import tempfile
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from h2log.access.record import AccessRecord
+from h2log.access.record import AccessRecord, Outcome, Session
 
-__all__ = ["Entry", "Journal", "Left", "anonymous_file", "left_behind", "new_journal"]
+__all__ = ["Ending", "Entry", "Journal", "Left", "anonymous_file", "left_behind", "new_journal"]
 
 SIZE: Final = 1024 * 1024
 """Bytes: some 6,000 requests, or the longest path that is allowed and a few thousand others."""
 _HEAD: Final = 64
 _END, _SEQUENCE, _ACKNOWLEDGED, _OPENED = 0, 1, 2, 3
-_ENTRY = re.compile(rb"(\d+) (\w+) (\w+) (\S*) (\S*) (\d+) (\d+) (\d+) ")
+_ENTRY = re.compile(rb"(\d+) (\w+) (\S*) (\S*) (\w+) (\d+) (\d+) (\d+) ")
+_PLUS: Final = ord("+")
+_END_OF_REQUEST: Final = struct.Struct("=B32sHBQQQd")
+"""A plus sign, request id, status, number of the outcome, bytes of the content received and sent,
+of the header sent, the end."""
+_pack = _END_OF_REQUEST.pack
+_OUTCOMES: Final = list(Outcome)
+_NUMBERS: Final[dict[Outcome | None, int]] = {o: number for number, o in enumerate(_OUTCOMES)}
 
 
 def anonymous_file(name: str, size: int) -> int:
@@ -56,19 +68,25 @@ class Journal:
         self._write: Callable[[bytes], int] = self._map.write
         self._tell: Callable[[], int] = self._map.tell
         self._opened = 0
+        self._last: Session | None = None  # whose entries begin with `_begin`
+        self._last_turn = 0
+        self._begin = ""
         self.turn = 1
         """The number of the turn that goes on."""
 
     def open(self, record: AccessRecord) -> bool:
         """Put down a request that was opened; False when there is no room."""
-        session, facts = record.session, record.facts
+        session, facts, origin = record.session, record.facts, record.origin
+        if session is not self._last or origin is not None or self.turn != self._last_turn:
+            client = session.client if origin is None else origin.client[0]
+            self._last = session if origin is None else None
+            self._last_turn = self.turn
+            self._begin = f"{self.turn} {session.id} {session.protocol} {client}"
         method, path = facts.method, facts.path
         try:
             self._write(
-                f"{self.turn} {record.id} {session.id} {session.protocol} {session.client} "
-                f"{record.stream_id} {len(method)} {len(path)} {method}{path}\n".encode(
-                    "latin-1", "replace"
-                )
+                f"{self._begin} {record.id} {record.stream_id} "
+                f"{len(method)} {len(path)} {method}{path}\n".encode("latin-1", "replace")
             )
         except ValueError:
             return False
@@ -76,6 +94,30 @@ class Journal:
         self._words[_OPENED] = self._opened
         self._words[_END] = self._tell()
         return True
+
+    def ended(self, records: list[AccessRecord]) -> None:
+        """Put down how requests have ended, if there is room."""
+        try:
+            self._write(
+                b"".join(
+                    [
+                        _pack(
+                            _PLUS,
+                            record.id.encode(),
+                            record.status,
+                            _NUMBERS[record.outcome],
+                            record.received,
+                            record.sent,
+                            record.header_sent,
+                            record.end,
+                        )
+                        for record in records
+                    ]
+                )
+            )
+        except ValueError:
+            return
+        self._words[_END] = self._tell()
 
     def clear(self) -> None:
         """Forget the entries: their requests are told of elsewhere."""
@@ -104,10 +146,23 @@ class Entry(NamedTuple):
     path: str
 
 
+class Ending(NamedTuple):
+    """How a request has ended; `end` is of the monotonic clock, all others are numbers of bytes."""
+
+    status: int
+    outcome: Outcome
+    received: int
+    sent: int
+    header_sent: int
+    end: float
+
+
 class Left(NamedTuple):
     """What a page says."""
 
     entries: list[Entry]
+    endings: dict[str, Ending]
+    """By the request's id; among them may be some whose lines were sent."""
     sequence: int
     """The number of the last line that was made."""
     acknowledged: int
@@ -120,14 +175,20 @@ def left_behind(descriptor: int) -> Left:
     """Return what the page `descriptor` says. Its worker has ended."""
     data = os.pread(descriptor, SIZE, 0)
     if len(data) < _HEAD:
-        return Left([], 0, 0, 0)
+        return Left([], {}, 0, 0, 0)
     words = memoryview(data)[:_HEAD].cast("Q")
     end, at, entries = min(words[_END], len(data)), _HEAD, []
+    endings: dict[str, Ending] = {}
     while at < end:
+        if data[at] == _PLUS and at + _END_OF_REQUEST.size <= end:
+            _, ended, status, number, *rest = _END_OF_REQUEST.unpack_from(data, at)
+            endings[ended.decode()] = Ending(status, _OUTCOMES[number], *rest)
+            at += _END_OF_REQUEST.size
+            continue
         found = _ENTRY.match(data, at, end)
         if found is None:
             break
-        turn, request, session, protocol, client, stream, *lengths = found.groups()
+        turn, session, protocol, client, request, stream, *lengths = found.groups()
         middle = found.end() + int(lengths[0])
         at = middle + int(lengths[1])
         texts = (data[found.end() : middle], data[middle:at])
@@ -145,4 +206,4 @@ def left_behind(descriptor: int) -> Left:
             )
         )
         at += 1
-    return Left(entries, words[_SEQUENCE], words[_ACKNOWLEDGED], words[_OPENED])
+    return Left(entries, endings, words[_SEQUENCE], words[_ACKNOWLEDGED], words[_OPENED])

@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -29,6 +29,9 @@ from h2log.workers.messages import (
     Connect,
     Dead,
     Forget,
+    GoOn,
+    Held,
+    Hold,
     Link,
     Pulse,
     Refused,
@@ -86,6 +89,9 @@ class Keeper:
         self._answer: asyncio.Future[Configured | Refused] | None = None
         self._lock = asyncio.Lock()  # one question at a time
         self._said: deque[Say] = deque(maxlen=_KEPT_LINES)
+        self._free = asyncio.Event()  # nobody holds the owner up
+        self._free.set()
+        self._held = asyncio.Event()
         self._ready = False
         self._closing = False
         self._watch: asyncio.Task[None] | None = None
@@ -94,6 +100,8 @@ class Keeper:
         self.beaten = 0.0
         self.health: list[dict[str, Any]] = []
         """How each output does, of about a second ago."""
+        self.tasks = 0
+        """Tasks of the owner's loop, as long ago."""
         self.restarts = 0
 
     @property
@@ -152,15 +160,17 @@ class Keeper:
             raise UsageError(answer.text)
         self._generations[generation] = settings
         self._ready = True
-        while self._said:
-            self._send(self._said.popleft())
+        self._tell()
 
     def _received(self, message: Any, descriptors: list[int]) -> None:
         match message:
             case Pulse():
                 self.beaten = monotonic()
                 self.health = message.health
+                self.tasks = message.tasks
                 self._heard()
+            case Held():
+                self._held.set()
             case Configured() | Refused():
                 if self._answer is not None and not self._answer.done():
                     self._answer.set_result(message)
@@ -174,6 +184,7 @@ class Keeper:
             await child.gone.wait()
             self._ready = False
             self._child = None
+            self._show()
             if self._closing:
                 return
             delay = 0.0 if child.by_others else self._back_off.delay(child.lived)
@@ -206,6 +217,7 @@ class Keeper:
             if self._child is not None:
                 self._child.kill("the logs cannot be opened")
             return True
+        await self._free.wait()
         self._tell_departed()
         for worker in self._workers():
             self.connect(worker)
@@ -271,19 +283,58 @@ class Keeper:
         """Have the paths looked at."""
         self._send(Reopen())
 
+    @contextlib.asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Write to standard output in this block, and nobody else will: lines stay whole.
+
+        What two processes write to one pipe is mixed, but for writes of up to PIPE_BUF (pipe(7)).
+        """
+        self._free.clear()
+        self._held.clear()
+        child = self._child
+        try:
+            if child is not None and self._ready:
+                child.send(Hold())
+                waits = [asyncio.ensure_future(w.wait()) for w in (self._held, child.gone)]
+                try:
+                    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    for wait in waits:
+                        wait.cancel()
+            yield
+        finally:
+            self._free.set()
+            self._send(GoOn())
+            self._tell()
+
     def put(self, record: Any) -> None:
         """Take a text of the supervisor's own log (see `applog.Taker`)."""
-        say = Say(str(record), True)
-        if self._ready:
-            self._send(say)
-            return
-        # Nobody has the log at this moment, and that may be what there is to say.
-        with contextlib.suppress(OSError, ValueError):
-            sys.stderr.write(f"{record}\n")
-            sys.stderr.flush()
+        self._said.append(Say(str(record)))
+        self._tell()
+
+    def _tell(self) -> None:
+        """Hand on what there is to say: to the owner, or if there is none, to standard error."""
+        if self._ready and self._free.is_set():
+            while self._said:
+                self._send(self._said.popleft())
+        elif self._child is None:
+            self._show()
+
+    def _show(self) -> None:
+        """Write to standard error what nobody else can, and keep it for the log's file.
+
+        Nobody has the log at this moment, and that may be what there is to say.
+        """
         newest = self._generations[max(self._generations)] if self._generations else None
-        if newest is not None and newest.app.path not in (STDOUT, STDERR):
-            self._said.append(say)
+        kept = newest is not None and newest.app.path not in (STDOUT, STDERR)
+        for say in list(self._said):
+            if not say.shown:
+                with contextlib.suppress(OSError, ValueError):
+                    sys.stderr.write(say.text if say.text.endswith("\n") else f"{say.text}\n")
+                    sys.stderr.flush()
+        said = [Say(say.text, True) for say in self._said] if kept else []
+        self._said.clear()
+        self._said.extend(said)
 
     def flush_soon(self) -> None:
         """Every text is sent at once."""
@@ -299,7 +350,9 @@ class Keeper:
         self._closing = True
         child = self._child
         if child is None:
+            self._show()
             return True
+        self._ready = False  # what is still said stands on standard error, at the end
         child.send(Close())
         try:
             await asyncio.wait_for(child.gone.wait(), _LAST_WORDS)
@@ -308,4 +361,6 @@ class Keeper:
             await child.gone.wait()
         if self._watch is not None:
             await asyncio.wait((self._watch,))
+        self._child = None
+        self._show()
         return child.code != 0

@@ -21,7 +21,7 @@ from h2log.workers.facts import (
     session_of_entry,
 )
 from h2log.workers.journal import left_behind
-from h2log.workers.messages import APP, SESSION, Hello, OpenRequest, Span, Turn
+from h2log.workers.messages import SESSION, Hello, OpenRequest, Span, Turn
 from h2log.workers.outputs import Outputs, lines_of
 
 __all__ = ["Ledger"]
@@ -97,8 +97,11 @@ class Ledger:
             lines = text.count(b"\n")
             if not lines:
                 return None
-        worker = self.number if span.output not in (SESSION, APP) else 0
-        writer.take_lines(text, lines, span.first, span.last, worker)
+        if place.app is not None:  # some of it is for the console, too
+            place.app.take(text.decode(), hurry=span.hurry)
+        else:
+            worker = self.number if span.output != SESSION else 0
+            writer.take_lines(text, lines, span.first, span.last, worker)
         return writer, writer.accepted
 
     def acknowledge(self) -> int:
@@ -117,7 +120,10 @@ class Ledger:
     # The worker's end
 
     def lost(self, reason: str) -> None:
-        """The worker has ended without a word: write what is to be said of all that it had open."""
+        """The worker has ended without a word: write what is to be said of all that it had open.
+
+        What it had answered, without telling us any more, has the outcome that it had then.
+        """
         now, stamp = monotonic(), wall()
         left = left_behind(self._journal)
         if not self._greeted:  # what it has told was told to an owner that is gone
@@ -132,7 +138,7 @@ class Ledger:
             session = self._sessions.get(request.session)
             if session is None:
                 session = _unknown(request)
-            records.append(lost_record(request, session, now))
+            records.append(lost_record(request, session, now, left.endings.get(request.id)))
         self._requests.clear()
         # Those whose line has come, and those that get one now, leave the rest. What was finished
         # and not told cannot be known from what was open: it has a line too, or is counted.

@@ -2,7 +2,7 @@
 
 Formats, predicates and masks are the ones that a single process has. At the end of each turn the
 lines that it made are sent, in one message, with the requests that it has opened and left open; a
-request that came and went within the turn is in the journal meanwhile (see `journal`).
+request that came or ended within the turn is in the journal meanwhile (see `journal`).
 
 When the owner takes nothing, turns are kept up to the bound of the outputs
 (`log.access.max_buffer`); then lines are dropped and counted, or, with `overload = "block"`,
@@ -51,6 +51,8 @@ class AppLines:
     def __init__(self, lines: Lines) -> None:
         self._lines = lines
         self.texts: list[str] = []
+        self.hurry = False
+        """They are to be written without waiting for more."""
 
     def put(self, record: Any) -> None:
         """Take a text of one or more lines."""
@@ -58,7 +60,8 @@ class AppLines:
         self._lines.turn_soon()
 
     def flush_soon(self) -> None:
-        """Every turn is sent at its end anyway."""
+        """Have them written as soon as the owner has them: at the end of this turn."""
+        self.hurry = True
 
 
 class Lines:
@@ -173,6 +176,7 @@ class Lines:
         spans: list[Span] = []
         full = self.link.kept >= (self._bound * 2 if self.block else self._bound)
         if records:
+            self._journal.ended(records)
             for record in records:
                 self.sent += record.sent
                 for take in self._takers:
@@ -187,6 +191,7 @@ class Lines:
             arrived, self._arrived = self._arrived, []
             for number, selection in self._immediate:
                 self._make(number, selection, arrived, spans, full)
+        hurry, self.app.hurry = self.app.hurry, False
         for number, texts in ((SESSION, self._texts), (APP, self.app.texts)):
             if texts:
                 text = "".join(texts).encode("utf-8", "backslashreplace")
@@ -194,7 +199,8 @@ class Lines:
                 if full:
                     self._miss(number, text.count(b"\n"), 0, 0, _FULL)
                 else:
-                    spans.append(Span(number, text.count(b"\n"), 0, 0, text))
+                    soon = hurry and number == APP
+                    spans.append(Span(number, text.count(b"\n"), 0, 0, text, hurry=soon))
         self._opened = [record for record in self._opened if record.outcome is None]
         if full:
             return

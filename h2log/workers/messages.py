@@ -2,9 +2,9 @@
 
     supervisor <-> worker    Start, Link, Drain, Hurry, Renew, Inspect
                                                                 |  Ready, Failed, Beat, Wish, Open,
-                                                                |  Unlinked
-    supervisor <-> owner     Configure, Connect, Dead, Forget, Reopen, Say, Close
-                                                                |  Configured, Refused, Pulse
+                                                                |  Unlinked, Told
+    supervisor <-> owner     Configure, Connect, Dead, Forget, Reopen, Say, Hold, GoOn, Close
+                                                                |  Configured, Refused, Pulse, Held
     worker     <-> owner     Hello, Turn, Bye                   |  Ack
 
 The owner is the process that has the log files. Times are seconds, wall clock where it says so,
@@ -35,7 +35,10 @@ __all__ = [
     "Drain",
     "Failed",
     "Forget",
+    "GoOn",
+    "Held",
     "Hello",
+    "Hold",
     "Hurry",
     "Inspect",
     "Link",
@@ -51,6 +54,7 @@ __all__ = [
     "Say",
     "Span",
     "Start",
+    "Told",
     "Turn",
     "Unlinked",
     "Wish",
@@ -108,6 +112,7 @@ class OpenRequest(_Part, frozen=True):
     header_received: int
     nth: int
     active: int
+    origin: tuple[tuple[str, int], str, str] | None = None
 
 
 class Progress(_Part, frozen=True):
@@ -124,7 +129,10 @@ class Progress(_Part, frozen=True):
 
 
 class Span(_Part, frozen=True):
-    """Lines of one output, numbers `first` to `last`; without `text` they are missing."""
+    """Lines of one output, numbers `first` to `last`; without `text` they are missing.
+
+    `hurry` says that they are to be written without waiting for more.
+    """
 
     output: int
     lines: int
@@ -132,6 +140,7 @@ class Span(_Part, frozen=True):
     last: int
     text: bytes
     reason: str = ""
+    hurry: bool = False
 
 
 class Hello(_Message, frozen=True):
@@ -228,10 +237,14 @@ class Doing(_Part, frozen=True):
 
 
 class Open(_Message, frozen=True):
-    """The open requests, the oldest first; the answer to an `Inspect`."""
+    """The open requests, the oldest first; the answer to an `Inspect`.
+
+    `tasks` is the number of tasks of the loop that have not ended: to count them takes a while.
+    """
 
     question: int
     requests: list[Doing]
+    tasks: int
 
 
 class Ready(_Message, frozen=True):
@@ -269,6 +282,12 @@ class Beat(_Message, frozen=True):
 
 class Unlinked(_Message, frozen=True):
     """The socket of a `Link` has not come: the worker had no descriptor for it."""
+
+
+class Told(_Message, frozen=True):
+    """A line of the worker's own log, while it has no link to the owner: before, and at the end."""
+
+    text: str
 
 
 class Wish(_Message, frozen=True):
@@ -316,10 +335,18 @@ class Reopen(_Message, frozen=True):
 
 
 class Say(_Message, frozen=True):
-    """A line of the supervisor's own log."""
+    """A line of the supervisor's own log; `shown` when it stands on standard error already."""
 
     text: str
-    hurry: bool
+    shown: bool = False
+
+
+class Hold(_Message, frozen=True):
+    """Write what there is for standard output and error; then nothing, until `GoOn`."""
+
+
+class GoOn(_Message, frozen=True):
+    """Write again."""
 
 
 class Close(_Message, frozen=True):
@@ -332,6 +359,10 @@ class Configured(_Message, frozen=True):
     generation: int
 
 
+class Held(_Message, frozen=True):
+    """The owner writes nothing to standard output or error: the answer to `Hold`."""
+
+
 class Refused(_Message, frozen=True):
     """A generation's logs cannot be opened."""
 
@@ -340,9 +371,10 @@ class Refused(_Message, frozen=True):
 
 
 class Pulse(_Message, frozen=True):
-    """The owner is alive; how each of the newest generation's logs does (`Health`)."""
+    """The owner is alive; how each open log does (`Health`), and its tasks that have not ended."""
 
     health: list[dict[str, Any]]
+    tasks: int
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -350,9 +382,9 @@ encode = _encoder.encode
 """Return a message's bytes."""
 
 to_worker: Final = msgspec.msgpack.Decoder(Start | Link | Drain | Hurry | Renew | Inspect)
-from_worker: Final = msgspec.msgpack.Decoder(Ready | Failed | Beat | Wish | Open | Unlinked)
+from_worker: Final = msgspec.msgpack.Decoder(Ready | Failed | Beat | Wish | Open | Unlinked | Told)
 to_owner: Final = msgspec.msgpack.Decoder(
-    Configure | Connect | Dead | Forget | Reopen | Say | Close
+    Configure | Connect | Dead | Forget | Reopen | Say | Hold | GoOn | Close
 )
-from_owner: Final = msgspec.msgpack.Decoder(Configured | Refused | Pulse)
+from_owner: Final = msgspec.msgpack.Decoder(Configured | Refused | Pulse | Held)
 with_owner: Final = msgspec.msgpack.Decoder(Hello | Turn | Bye | Ack)

@@ -1,5 +1,4 @@
-"""What systemd wants to know and has to give: readiness, the watchdog, sockets (sd_notify(3),
-sd_listen_fds(3)).
+"""What systemd wants to know: readiness, the watchdog (sd_notify(3)).
 
 Its variables are taken out of the environment: they are for this process, not for its children.
 """
@@ -8,43 +7,15 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import Final
 
 from h2log.clock import monotonic
 
-__all__ = ["Notifier", "given_sockets", "is_asked"]
-
-_FIRST_DESCRIPTOR: Final = 3
+__all__ = ["Notifier", "is_asked"]
 
 
 def is_asked() -> bool:
-    """Say whether somebody waits for notifications, or gives us sockets."""
-    return bool(os.environ.get("NOTIFY_SOCKET")) or _given() > 0
-
-
-def _given() -> int:
-    if os.environ.get("LISTEN_PID") != str(os.getpid()):
-        return 0
-    count = os.environ.get("LISTEN_FDS", "")
-    return int(count) if count.isascii() and count.isdigit() else 0
-
-
-def given_sockets() -> list[socket.socket]:
-    """Return the listening sockets that were opened for us; none without socket activation."""
-    count = _given()
-    for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
-        os.environ.pop(name, None)
-    found = []
-    for number in range(_FIRST_DESCRIPTOR, _FIRST_DESCRIPTOR + count):
-        os.set_inheritable(number, False)
-        sock = socket.socket(fileno=number)
-        sock.setblocking(False)
-        if sock.family in (socket.AF_INET, socket.AF_INET6):
-            # As `bind` of `server.listener` has them.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        found.append(sock)
-    return found
+    """Say whether somebody waits for notifications."""
+    return bool(os.environ.get("NOTIFY_SOCKET"))
 
 
 class Notifier:

@@ -20,6 +20,7 @@ from h2log.logfile.applog import AppLog, configure
 from h2log.logfile.destination import kind_of
 from h2log.logfile.health import Health
 from h2log.logfile.selection import Selection
+from h2log.logfile.writer import STDERR, STDOUT
 from h2log.server.logs import (
     access_line,
     access_writer,
@@ -163,11 +164,11 @@ class Outputs:
         return [place.writer for place in self._open.values()]
 
     @property
-    def app(self) -> BlockWriter | None:
-        """The writer of the newest generation's application log."""
+    def app(self) -> AppLog | None:
+        """The newest generation's application log."""
         if not self._generations:
             return None
-        return self._generations[max(self._generations)].places[APP].writer
+        return self._generations[max(self._generations)].places[APP].app
 
     def reopen(self) -> None:
         """Look at once whether the paths still name the open files."""
@@ -186,10 +187,25 @@ class Outputs:
         """
         return any(writer.overloaded or writer.behind for writer in self.all)
 
+    def flush_standard(self) -> bool:
+        """Have what there is for standard output and error written; return whether some is left.
+
+        What cannot be written now does not count: its writer waits, and then tries again.
+        """
+        places = list(self._open.values())
+        consoles = [place.app.console for place in places if place.app is not None]
+        writers = [place.writer for place in places if place.writer.path in (STDOUT, STDERR)]
+        busy = False
+        for writer in (*writers, *filter(None, consoles)):
+            if writer.health().queued_bytes and not writer.failing:
+                writer.flush_soon()
+                busy = True
+        return busy
+
     @property
     def stuck(self) -> bool:
         """Whether a thread of any could not be ended."""
-        return any(writer.stuck for writer in self.all)
+        return any((place.app or place.writer).stuck for place in self._open.values())
 
 
 def _key(what: str, path: str, taken: dict[str, Any]) -> str:

@@ -4,6 +4,10 @@ It serves nobody and runs no application: it takes the lines of the workers, and
 single process would. When it is killed, the supervisor starts another, and the workers go on with
 that one from what was acknowledged. It ends when the supervisor says so, or has gone itself and the
 last worker with it.
+
+While it lives it alone writes to standard output and error, where several may have one pipe: what
+the others have to say they have it say (`Say`, `Told`), or it pauses for them (`Hold`). But what an
+application prints, it prints itself.
 """
 
 from __future__ import annotations
@@ -35,7 +39,10 @@ from h2log.workers.messages import (
     Connect,
     Dead,
     Forget,
+    GoOn,
+    Held,
     Hello,
+    Hold,
     Pulse,
     Refused,
     Reopen,
@@ -59,6 +66,8 @@ holds, also when the worker is killed meanwhile."""
 _PULSE: Final = 0.5
 _STRAGGLE: Final = 1.0
 """Seconds for the socket of a worker that has ended to end as well: its children may have it."""
+_LAST_LOOK: Final = 5.0
+"""Seconds at the end for what workers have sent: as much as the outputs have then for writing."""
 _ORPHANED: Final = "the supervisor is gone"
 
 
@@ -84,6 +93,8 @@ class Owner:
         self._idle = asyncio.Event()  # no worker is left
         self._idle.set()
         self._look_due: asyncio.TimerHandle | None = None
+        self._full = False  # an output takes no more
+        self._holding = False  # somebody else writes to standard output
         self._paused = False
         self._orphan = False
         self._control = Channel(
@@ -100,7 +111,7 @@ class Owner:
                     break
                 await self._obey(*order)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._idle.wait(), None if order is None else _STRAGGLE * 2)
+                await asyncio.wait_for(self._idle.wait(), None if order is None else _LAST_LOOK)
         finally:
             pulse.cancel()
             await self._outputs.close()
@@ -109,6 +120,8 @@ class Owner:
 
     def _abandoned(self) -> None:
         self._orphan = True
+        self._holding = False  # for whom?
+        self._pause_or_resume()
         self._orders.put_nowait(None)
         for number in list(self._clients):
             self._settle(number)
@@ -116,7 +129,7 @@ class Owner:
     async def _beat(self) -> None:
         while True:
             health = [msgspec.to_builtins(health) for health in self._outputs.health()]
-            self._control.send(frame(encode(Pulse(health))))
+            self._control.send(frame(encode(Pulse(health, len(asyncio.all_tasks())))))
             await asyncio.sleep(_PULSE)
 
     async def _obey(self, order: Any, descriptors: list[int]) -> None:
@@ -133,9 +146,16 @@ class Owner:
                 self._outputs.reopen()
             case Say():
                 if (app := self._outputs.app) is not None:
-                    app.put(order.text)
-                    if order.hurry:
-                        app.flush_soon()
+                    if order.shown:
+                        app.writer.put(order.text)
+                        app.writer.flush_soon()
+                    else:
+                        app.take(order.text, hurry=True)
+            case Hold():
+                await self._hold()
+            case GoOn():
+                self._holding = False
+                self._pause_or_resume()
 
     async def _configure(self, order: Configure) -> None:
         answer: Configured | Refused
@@ -204,9 +224,14 @@ class Owner:
 
     def _cut(self, number: int) -> None:
         client = self._clients.get(number)
-        if client is not None and client.channel is not None and not self._paused:
-            client.channel.close()
-            self._lost(client)
+        if client is None or client.channel is None:
+            return
+        if self._paused:  # what it has sent is to be read, when there is room for it
+            self._loop.call_later(_STRAGGLE, self._cut, number)
+            return
+        # What it has sent may be here, and not looked at: we may not have run for a while.
+        client.channel.finish()
+        self._lost(client)
 
     def _settle(self, number: int) -> None:
         """Close a worker's account, once it is known how it ended."""
@@ -241,14 +266,27 @@ class Owner:
             if turn and client.channel is not None:
                 client.channel.send(frame(encode(Ack(turn))))
             again = again or client.ledger.pending
-        full = self._outputs.full
-        if full != self._paused:
-            self._paused = full
-            for client in self._clients.values():
-                if client.channel is not None:
-                    (client.channel.pause if full else client.channel.resume)()
+        full = self._full = self._outputs.full
+        self._pause_or_resume()
         if again or full:
             self._look_soon()
+
+    def _pause_or_resume(self) -> None:
+        """Read from the workers, or read nothing, whatever is to be now."""
+        paused = self._full or self._holding
+        if paused != self._paused:
+            self._paused = paused
+            for client in self._clients.values():
+                if client.channel is not None:
+                    (client.channel.pause if paused else client.channel.resume)()
+
+    async def _hold(self) -> None:
+        """Have nothing to write to standard output or error, and say so."""
+        self._holding = True
+        self._pause_or_resume()
+        while self._outputs.flush_standard():
+            await asyncio.sleep(_PACE)
+        self._control.send(frame(encode(Held())))
 
 
 async def _own(descriptor: int) -> bool:

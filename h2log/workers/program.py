@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+from typing import Any, Final
 
 import msgspec
 
 from h2log.app.application import App
-from h2log.config import Settings
-from h2log.config.imports import import_object
+from h2log.app.asgi import AsgiApp
+from h2log.app.interfaces import described, interface_of, is_async, parameters_of, single
+from h2log.app.wsgi import wsgi
+from h2log.config import AppSettings, Settings
+from h2log.config.imports import import_object, make_importable, own_error
 from h2log.errors import UsageError
 
 __all__ = ["Program", "count_of", "load_application"]
+
+_EXPECTED: Final = "expected an h2log.App, an ASGI or a WSGI application"
+_NAMES: Final = {
+    "h2log": "an h2log.App",
+    "asgi3": "an ASGI 3 application",
+    "asgi2": "an ASGI 2 application",
+    "wsgi": "a WSGI application",
+}
+_SERVED: Final = {"wsgi": "HTTP, in threads"}
+"""What of it is served; of ASGI, what the specification has."""
 
 
 def count_of(settings: Settings) -> int:
@@ -25,50 +40,145 @@ def count_of(settings: Settings) -> int:
 
 
 class Program(msgspec.Struct, frozen=True):
-    """An application by its name, `module:attribute`, or without one the folder `root`."""
+    """The folder `root`, or without one the application of the settings, `[app]`."""
 
-    target: str | None = None
-    root: str = ""
+    root: str | None = None
 
-    def build(self, settings: Settings, workers: int = 1) -> App:
+    def build(self, settings: Settings, workers: int = 1) -> App | AsgiApp:
         """Return the application, for one of `workers` processes or more.
 
         Raises UsageError for a folder or a name that is none, and for an application that keeps in
         a process what the next one would need.
         """
-        if self.target is not None:
-            app = load_application(self.target)
+        if self.root is None:
+            app = load_application(settings.app)
             server = settings.server
             several = max(workers, count_of(settings)) > 1
             if several or server.max_requests or server.max_rss:
-                _require_shared(app, self.target, several=several)
+                _require_shared(app, settings.app.target, several=several)
             return app
-        app = App()
-        try:
-            app.static(
-                self.root, cache_bytes=settings.limits.static_cache, **settings.static.options()
-            )
-        except FileNotFoundError:
-            raise UsageError(f"no folder {self.root}; name an existing one") from None
-        except NotADirectoryError:
-            raise UsageError(f"{self.root} is not a folder; name the folder to serve") from None
-        except OSError as error:
-            raise UsageError(f"cannot use the folder {self.root}: {error.strerror}") from None
-        return app
+        return _folder(self.root, settings)
 
 
-def load_application(target: str) -> App:
-    """Return the application that `module:attribute` names.
+def _folder(root: str, settings: Settings) -> App:
+    app = App()
+    try:
+        app.static(root, cache_bytes=settings.limits.static_cache, **settings.static.options())
+    except FileNotFoundError:
+        raise UsageError(f"no folder {root}; name an existing one") from None
+    except NotADirectoryError:
+        raise UsageError(f"{root} is not a folder; name the folder to serve") from None
+    except OSError as error:
+        raise UsageError(f"cannot use the folder {root}: {error.strerror}") from None
+    return app
 
-    Raises UsageError as `import_object`, and for what is none.
+
+def load_application(settings: AppSettings) -> App | AsgiApp:
+    """Return the application that the settings name, whatever its interface, as one of two.
+
+    Raises UsageError as `import_object`, for what is none, and for a factory that fails.
     """
-    found = import_object(target)
-    if not isinstance(found, App):
-        raise UsageError(f"{target} is {type(found).__name__}, expected an h2log.App")
-    return found
+    make_importable(settings.dir)
+    target = settings.target
+    found = import_object(target, "run it from the folder that has it, or name that with --app-dir")
+    if settings.factory:
+        found = _made(target, found)
+        target = f"{target}()"
+    kind = _kind(target, found, settings)
+    if kind == "h2log":
+        assert isinstance(found, App)
+        return found
+    call = found
+    if kind == "wsgi":
+        call = wsgi(found, settings.threads)
+    elif kind == "asgi2":
+        call = single(found)
+    app = AsgiApp(
+        call,
+        target,
+        root_path=settings.root_path,
+        lifespan="off" if kind == "wsgi" else settings.lifespan,
+    )
+    served = _SERVED.get(kind, f"HTTP and WebSocket, lifespan {settings.lifespan}")
+    app.about = f"{target} is {_NAMES[kind]}: {served}"
+    return app
 
 
-def _require_shared(app: App, target: str, *, several: bool) -> None:
+def _made(target: str, factory: Any) -> Any:
+    """Return what a factory makes."""
+    if not callable(factory):
+        raise UsageError(
+            f"{target} is {described(factory)}, expected a factory: leave out --factory"
+        )
+    if is_async(factory):
+        remedy = "what has to be awaited belongs into the application's lifespan"
+        if interface_of(factory):
+            remedy = "leave out --factory"
+        raise UsageError(
+            f"{target} is {described(factory)}; a factory is a plain function: {remedy}"
+        )
+    missing = [
+        parameter.name
+        for parameter in parameters_of(factory) or ()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    if missing:
+        raise UsageError(
+            f"{target} is {described(factory)}; a factory is called without arguments"
+            + (": leave out --factory" if interface_of(factory) else "")
+        )
+    try:
+        made = factory()
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"{target}() failed: {own_error(error)}") from None
+    if inspect.iscoroutine(made):
+        made.close()
+        raise UsageError(f"{target}() is to be awaited; a factory is a plain function")
+    if made is None:
+        raise UsageError(f"{target}() returned None, {_EXPECTED}")
+    return made
+
+
+def _kind(target: str, found: Any, settings: AppSettings) -> str:
+    """Return what interface an application has, as configured, or as it looks."""
+    wanted = settings.interface
+    if isinstance(found, App) or wanted == "h2log":
+        if not isinstance(found, App):
+            raise UsageError(f"{target} is {described(found)}, expected an h2log.App")
+        if wanted not in ("auto", "h2log"):
+            raise UsageError(
+                f"{target} is an h2log.App, not {_NAMES[wanted]}; leave out --interface {wanted}"
+            )
+        return "h2log"
+    if wanted != "auto":
+        if not callable(found):
+            raise UsageError(f"{target} is {described(found)}, expected {_NAMES[wanted]}")
+        return wanted
+    kind = interface_of(found)
+    if kind is None:
+        raise UsageError(f"{target} is {described(found)}, {_EXPECTED}{_hint(found, settings)}")
+    return kind
+
+
+def _hint(found: Any, settings: AppSettings) -> str:
+    """Return what may help with something that does not look like an application."""
+    if not callable(found):
+        return ""
+    parameters = parameters_of(found)
+    if parameters is None:
+        return "; say which with --interface"
+    required = [p for p in parameters if p.default is p.empty]
+    if any(p.kind is p.VAR_POSITIONAL for p in required):
+        return "; say which with --interface"
+    if required or settings.factory:
+        return ""
+    if is_async(found):
+        return "; a factory is a plain function"
+    return "; if it makes the application, add --factory"
+
+
+def _require_shared(app: App | AsgiApp, target: str, *, several: bool) -> None:
     """Raise UsageError when a middleware says that what it keeps is not `shared`."""
     if all(getattr(middleware, "shared", True) for middleware in app.middlewares()):
         return

@@ -22,20 +22,21 @@ from typing import Any, Final
 import msgspec
 
 from h2log.clock import monotonic
-from h2log.config import Settings
+from h2log.config import ServerSettings, Settings
 from h2log.errors import StartupError, UsageError
 from h2log.logfile.applog import WriterHandler, configure
 from h2log.logfile.faults import install
-from h2log.server.listener import bind
 from h2log.server.process import loop_factory
 from h2log.server.renewal import LOOK_EVERY, PairWatch, hung_up, renewed
+from h2log.server.sockets import UnixSocket, bind, given_sockets, listening
 from h2log.workers.admin import Admin
 from h2log.workers.control import Control, control_path
 from h2log.workers.crew import Crew
 from h2log.workers.fleet import BootError, Generation, Worker
 from h2log.workers.messages import Beat
-from h2log.workers.notify import Notifier, given_sockets
+from h2log.workers.notify import Notifier
 from h2log.workers.program import Program, count_of
+from h2log.workers.sources import Sources
 
 __all__ = ["supervise"]
 
@@ -55,19 +56,21 @@ def supervise(
     settings: Settings,
     announce: Callable[[str], None],
     reload: Callable[[], Settings],
+    sources: Sources | None = None,
 ) -> bool:
     """Serve `program` by several workers until SIGTERM or SIGINT; return whether a log was stuck.
 
     `announce` is called with the URL when all of them serve; `reload` returns the settings as they
-    are now. Raises UsageError and StartupError for what stops the start.
+    are now. When `sources` change, it is as if SIGHUP had come. Raises UsageError and StartupError
+    for what stops the start.
     """
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(_Supervisor(program, settings, reload).run(announce))
+        return runner.run(_Supervisor(program, settings, reload, sources).run(announce))
 
 
 def status_of(worker: Worker) -> dict[str, Any]:
     """Return what is told of a worker."""
-    beat = worker.beat or Beat(0, 0, 0, 0, 0, 0, 0, 0)
+    beat = worker.beat or Beat(*(0,) * len(Beat.__struct_fields__))
     return {
         "number": worker.number,
         "pid": worker.pid,
@@ -76,8 +79,14 @@ def status_of(worker: Worker) -> dict[str, Any]:
         "age": worker.lived,
         "heard": monotonic() - worker.beaten if worker.beaten else None,
         "rate": worker.rate,
+        "tasks": worker.tasks,
         **msgspec.structs.asdict(beat),
     }
+
+
+def _place(server: ServerSettings) -> tuple[str, int]:
+    """Return where the settings say to listen."""
+    return (server.unix, 0) if server.unix else (server.host, server.port)
 
 
 class _HalfwayError(Exception):
@@ -89,9 +98,14 @@ class _HalfwayError(Exception):
 
 class _Supervisor:
     def __init__(
-        self, program: Program, settings: Settings, reload: Callable[[], Settings]
+        self,
+        program: Program,
+        settings: Settings,
+        reload: Callable[[], Settings],
+        sources: Sources | None,
     ) -> None:
         self._program = program
+        self._sources = sources
         self._settings = settings
         self._read_settings = reload
         self._newest = 1  # the number of the newest generation
@@ -103,11 +117,12 @@ class _Supervisor:
     async def run(self, announce: Callable[[str], None]) -> bool:
         """Serve until asked to stop; return whether a log was stuck."""
         settings = self._settings
-        server = settings.server
         self._asked: asyncio.Queue[int] = asyncio.Queue()
         self._notifier = Notifier()
-        self._given = given_sockets()
-        sockets = self._given or bind(server.host, server.port, server.backlog)
+        given = given_sockets()
+        # What was handed over stays for good: a reload binds nothing in its place.
+        self._handed = bool(given) or settings.server.fd >= 0
+        sockets = listening(settings.server, given)
         self._crew = Crew(self._program, Generation(1, settings, sockets))
         self._keeper = self._crew.keeper
         self._admin = None
@@ -118,6 +133,8 @@ class _Supervisor:
             self._admin = Admin(admin, self._is_ready, self._counters)
         self._signals()
         uninstall = install(asyncio.get_running_loop())
+        if self._sources is not None:
+            await self._sources.watch()
         try:
             boots = self._crew.begin(count_of(settings))
             try:
@@ -136,8 +153,11 @@ class _Supervisor:
                 if url := await self._begin(boots):
                     if control_path(settings):
                         await control.open()
-                    self._announce(announce, url)
+                    async with self._keeper.alone():
+                        self._announce(announce, url)
                     self._crew.spawn(self._look())
+                    if self._sources is not None:
+                        self._crew.spawn(self._follow(self._sources))
                     self._notifier.ready(f"{len(self._crew.slots)} workers serve")
                     await self._asked.get()
             finally:
@@ -150,6 +170,8 @@ class _Supervisor:
                 logging.getLogger().removeHandler(handler)
                 configure(settings.log.level)
         finally:
+            if self._sources is not None:
+                await self._sources.stop()
             uninstall()
             self._crew.close_sockets()
         return stuck
@@ -178,6 +200,8 @@ class _Supervisor:
         """
         asked = asyncio.ensure_future(self._asked.get())
         everything = asyncio.gather(*boots)
+        # Where somebody wants the end, nobody asks what has become of it.
+        everything.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             await asyncio.wait((everything, asked), return_when=asyncio.FIRST_COMPLETED)
             if not everything.done():
@@ -206,13 +230,13 @@ class _Supervisor:
     async def _look(self) -> None:
         """Look after the workers and the certificate, from time to time."""
         tls = self._settings.tls
-        watch = PairWatch(tls.cert, tls.key)
+        watch = PairWatch(tls.files)
         looked = monotonic()
         while True:
             await asyncio.sleep(LOOK_EVERY)
             if self._settings.tls != tls:
                 tls = self._settings.tls
-                watch = PairWatch(tls.cert, tls.key)
+                watch = PairWatch(tls.files)
             now = monotonic()
             late, looked = now - looked > _LATE, now
             if late:  # we were stopped ourselves, and the signs of life wait to be read
@@ -225,8 +249,7 @@ class _Supervisor:
 
     def _renew(self) -> None:
         """Have the certificate read anew, if it can be used."""
-        tls = self._settings.tls
-        if renewed(tls.cert, tls.key) is not None:
+        if renewed(self._settings.tls) is not None:
             self._crew.renew()
 
     # Another generation
@@ -243,6 +266,13 @@ class _Supervisor:
             self._reloading = True
             self._crew.spawn(self._reload_all())
         return result
+
+    async def _follow(self, sources: Sources) -> None:
+        """Reload whenever the application's files have changed."""
+        while True:
+            files = await sources.changed()
+            _logger.warning("%s changed: reloading", ", ".join(files))
+            await asyncio.wait((self.reload(),))
 
     async def _reload_all(self) -> None:
         """Reload as long as somebody asks; who asks meanwhile is answered by the next one."""
@@ -277,8 +307,9 @@ class _Supervisor:
         settings = self._read_settings()
         server, before = settings.server, old.settings.server
         sockets = old.sockets
-        if (server.host, server.port) != (before.host, before.port) and not self._given:
-            sockets = bind(server.host, server.port, server.backlog)
+        gone = any(isinstance(sock, UnixSocket) and sock.unreachable for sock in sockets)
+        if (gone or _place(server) != _place(before)) and not self._handed:
+            sockets = listening(msgspec.structs.replace(server, fd=-1), [])
         self._newest += 1
         new = Generation(self._newest, settings, sockets)
         done = 0
@@ -296,6 +327,9 @@ class _Supervisor:
                 for sock in sockets:
                     sock.close()
             raise
+        if sockets is not old.sockets:
+            for sock in old.sockets:  # ours: workers that drain have their own
+                sock.close()
         configure(settings.log.level, console=False)
         if settings.server.workers != before.workers:
             while len(self._crew.slots) < count_of(settings):
@@ -348,12 +382,14 @@ class _Supervisor:
             "generation": self._crew.generation.number,
             "wanted": len(self._crew.slots),
             "started": self._crew.spawned,
+            "tasks": len(asyncio.all_tasks()),
             "workers": told,
             "total": {name: sum(worker[name] for worker in told) for name in names},
             "requests": requests[:_MOST_SHOWN],
             "owner": {
                 "pid": self._keeper.pid,
                 "restarts": self._keeper.restarts,
+                "tasks": self._keeper.tasks,
                 "logs": self._keeper.health,
             },
         }

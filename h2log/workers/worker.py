@@ -13,17 +13,18 @@ import random
 import signal
 import socket
 import sys
+import threading
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from h2log.access.lines import escape
-from h2log.app.application import App
 from h2log.clock import monotonic
 from h2log.config import Settings
+from h2log.config.imports import make_importable
 from h2log.errors import StartupError, UsageError
-from h2log.logfile.applog import WriterHandler, configure
+from h2log.logfile.applog import IdFilter, LineFormatter, WriterHandler, configure
 from h2log.logfile.faults import install
 from h2log.server.logs import redaction_of
 from h2log.server.process import (
@@ -31,11 +32,12 @@ from h2log.server.process import (
     leave_soon,
     loop_factory,
     start_application,
+    stop_application,
     tune,
 )
 from h2log.server.renewal import renewed
 from h2log.server.server import Server
-from h2log.server.tls import server_context
+from h2log.server.tls import tls_context
 from h2log.workers.board import Board
 from h2log.workers.channel import Channel, frame
 from h2log.workers.journal import Journal
@@ -52,6 +54,7 @@ from h2log.workers.messages import (
     Ready,
     Renew,
     Start,
+    Told,
     Unlinked,
     Wish,
     encode,
@@ -70,6 +73,37 @@ _JITTER: Final = 0.1
 """Of `max_requests`, more or less: workers that began together do not end together."""
 
 
+class _Teller(logging.Handler):
+    """Has the supervisor pass our log on, while there is no link to the log's owner.
+
+    What two processes write to one pipe may be torn: standard error is the owner's alone. Only
+    when nobody is there any more, we write to it ourselves.
+    """
+
+    def __init__(self, control: Channel) -> None:
+        super().__init__()
+        self._control = control
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self.setFormatter(LineFormatter())
+        self.addFilter(IdFilter())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send at once, from whichever thread: the process may be about to end."""
+        try:
+            text = self.format(record)
+            data = frame(encode(Told(text)))
+            if self._control.closed:
+                sys.stderr.write(f"{text}\n")
+                sys.stderr.flush()
+            elif threading.get_ident() == self._thread and self._loop.is_running():
+                self._control.send(data)
+            else:
+                self._control.send_now(data)
+        except Exception:
+            self.handleError(record)
+
+
 class Worker:
     """Serves as the supervisor at the other end of `control` says."""
 
@@ -85,6 +119,8 @@ class Worker:
         self._orphan = False
         self._early: int | None = None  # a link that came before the log was set up
         self._control = Channel(control, to_worker, self._received, self._abandoned)
+        self._teller = _Teller(self._control)
+        logging.getLogger().addHandler(self._teller)
 
     async def run(self) -> bool:
         """Serve until the end; return whether the log could not be ended."""
@@ -99,11 +135,10 @@ class Worker:
             code = 3 if isinstance(error, StartupError) else 2
             self._control.send(frame(encode(Failed(code, str(error)))))
             return False
-        finally:
-            self._control.close()
 
     async def _serve(self, start: Start, journal: int, board: int, *sockets: int) -> bool:
         settings = shared_out(start.settings, start.share)
+        make_importable(settings.app.dir)  # what formats the lines may be there
         lines = self._lines = Lines(settings.log, Journal(journal))
         self._board = Board(board, start.place)
         os.close(journal)
@@ -111,6 +146,7 @@ class Worker:
         handler = WriterHandler(lines.app)
         handler.setLevel(settings.log.level.upper())
         logging.getLogger().addHandler(handler)
+        logging.getLogger().removeHandler(self._teller)
         configure(settings.log.level, console=False)
         if self._early is not None:
             lines.link.connect(socket.socket(fileno=self._early))
@@ -120,7 +156,7 @@ class Worker:
             app = start.program.build(settings, start.share)
             context = None
             if not settings.server.insecure:
-                context = server_context(settings.tls.cert, settings.tls.key)
+                context = tls_context(settings.tls)
             tune()
             server = Server(app, settings, lines.put, context, lines.tell, lines.opened)
             server.on_rest = give_back_memory
@@ -129,21 +165,21 @@ class Worker:
                 server.wait_for(lines)
             await start_application(app)
             try:
-                await self._until_asked(app, server, [socket.socket(fileno=n) for n in sockets])
+                await self._until_asked(server, [socket.socket(fileno=n) for n in sockets])
             finally:
                 for task in self._tasks:
                     task.cancel()
-                await app.stop()
+                await stop_application(app, settings)
         finally:
             uninstall()
+            logging.getLogger().addHandler(self._teller)
             logging.getLogger().removeHandler(handler)
             done = await lines.close(_LAST_WORDS)
         if not done:
-            configure(settings.log.level)
             _logger.error("the owner of the log did not take all lines")
         return not done
 
-    async def _until_asked(self, app: App, server: Server, sockets: list[socket.socket]) -> None:
+    async def _until_asked(self, server: Server, sockets: list[socket.socket]) -> None:
         """Serve until asked to drain, then do."""
         await server.start(sockets)
         self._board.wait(0)
@@ -203,8 +239,7 @@ class Worker:
     def _renew(self) -> None:
         if self._start is None or self._server is None or self._start.settings.server.insecure:
             return
-        tls = self._start.settings.tls
-        context = renewed(tls.cert, tls.key)
+        context = renewed(self._start.settings.tls)
         if context is not None:
             self._server.renew(context)
 
@@ -218,14 +253,14 @@ class Worker:
             Doing(
                 record.session.id,
                 record.id,
-                record.session.client,
+                record.client[0],
                 record.facts.method,
                 escape(masked(record.facts.path)),
                 now - record.start,
             )
             for record in oldest[: question.most]
         ]
-        self._control.send(frame(encode(Open(question.question, found))))
+        self._control.send(frame(encode(Open(question.question, found, len(asyncio.all_tasks())))))
 
     # Signs of life
 
@@ -292,7 +327,7 @@ def main() -> None:
     for name in ("SIGINT", "SIGHUP", "SIGUSR1", "SIGTTIN", "SIGTTOU"):
         if hasattr(signal, name):  # not SIG_IGN: the application's own children would inherit it
             signal.signal(getattr(signal, name), lambda number, at: None)
-    configure("warning")
+    configure("warning", console=False)
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         stuck = runner.run(_work(int(sys.argv[1])))
         leave_soon(stuck)

@@ -4,8 +4,9 @@ Servers run on one CPU and h2load on another. What is compared is CPU: what a se
 just before a run until its log was complete, divided by the requests. It is the server's own and
 hardly depends on what else the machine does; requests a second do, and are limited by h2load as
 soon as a server is faster than it. Every run is checked: the first answer is looked at, its header
-fields and all of its content; the others are 2xx over h2, with as many bytes of content as that one
-for each, and there are as many log lines as requests.
+fields and all of its content; the others are 2xx over the scenario's protocol, with as many bytes
+of content as that one for each (of WebSocket messages all content is looked at), and there are as
+many log lines as requests, or WebSockets.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import certificates
-import client
 from folder import build_root
 from measure import Outcome, Plan, measure
 from peers import PACKAGES, PEERS
@@ -37,7 +37,7 @@ EXIT_USAGE = 2
 
 def arguments() -> argparse.Namespace:
     """Read the command line."""
-    scenarios = "\n".join(f"  {one.name:<12}{one.what}" for one in SCENARIOS.values())
+    scenarios = "\n".join(f"  {one.name:<16}{one.what}" for one in SCENARIOS.values())
     peers = "\n".join(f"  {one.name:<18}{one.what}" for one in PEERS.values())
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
@@ -115,14 +115,13 @@ def main() -> int:
         place = Path(folder)
         build_root(place / "root")
         certificate = certificates.make(place)
-        tls = client.context(certificate[0])
         for name in names:
             scenario = SCENARIOS[name]
 
             def say(text: str, name: str = name) -> None:
                 progress.print(f"{name}  {text}")
 
-            outcomes = measure(plan, scenario, peers, place, certificate, tls, say)
+            outcomes = measure(plan, scenario, peers, place, certificate, say)
             measured.append((scenario, outcomes))
             show(console, scenario, outcomes)
     for scenario, outcomes in measured:

@@ -6,6 +6,7 @@ use: client.py PORT PATH COUNT CAFILE. It opens COUNT connections with one reque
 
 from __future__ import annotations
 
+import http.client
 import select
 import socket
 import ssl
@@ -19,7 +20,7 @@ import h2.connection
 import h2.events
 from failure import BenchError
 
-__all__ = ["Answer", "Connection", "context", "fetch"]
+__all__ = ["Answer", "Connection", "context", "fetch", "fetch_http1"]
 
 
 class Answer(NamedTuple):
@@ -30,10 +31,10 @@ class Answer(NamedTuple):
     content: bytes = b""
 
 
-def context(cafile: Path | str) -> ssl.SSLContext:
+def context(cafile: Path | str, protocol: str = "h2") -> ssl.SSLContext:
     """Return a TLS context that trusts the benchmark's certificate only."""
     made = ssl.create_default_context(cafile=str(cafile))
-    made.set_alpn_protocols(["h2"])
+    made.set_alpn_protocols([protocol])
     return made
 
 
@@ -55,20 +56,29 @@ class Connection:
         self.engine = h2.connection.H2Connection(h2.config.H2Configuration())
         self.engine.initiate_connection()
 
-    def get(self, path: str, headers: Mapping[str, str]) -> Answer:
-        """Ask for `path`."""
+    def ask(self, path: str, headers: Mapping[str, str], content: bytes = b"") -> Answer:
+        """Ask for `path`: POST with content, GET without."""
         stream = self.engine.get_next_available_stream_id()
         fields = {
-            ":method": "GET",
+            ":method": "POST" if content else "GET",
             ":scheme": "https",
             ":authority": self.authority,
             ":path": path,
             **headers,
         }
-        self.engine.send_headers(stream, list(fields.items()), end_stream=True)
-        self.socket.sendall(self.engine.data_to_send())
-        status, answered, content = 0, {}, []
+        self.engine.send_headers(stream, list(fields.items()), end_stream=not content)
+        status, answered, received = 0, {}, []
+        rest = memoryview(content)
         while True:
+            while rest and (
+                room := min(
+                    self.engine.local_flow_control_window(stream),
+                    self.engine.max_outbound_frame_size,
+                )
+            ):
+                part, rest = rest[:room], rest[room:]
+                self.engine.send_data(stream, part.tobytes(), end_stream=not rest)
+            self._flush()
             data = self.socket.recv(1 << 16)
             if not data:
                 raise BenchError("the server closed the connection before it had answered")
@@ -80,16 +90,19 @@ class Connection:
                     }
                     status = int(answered[":status"])
                 elif isinstance(event, h2.events.DataReceived):
-                    content.append(event.data)
+                    received.append(event.data)
                     self.engine.acknowledge_received_data(event.flow_controlled_length, stream)
                 elif isinstance(event, h2.events.StreamEnded):
                     ended = True
                 elif isinstance(event, h2.events.StreamReset | h2.events.ConnectionTerminated):
                     raise BenchError(f"the server answered with {event!r}")
-            if reply := self.engine.data_to_send():
-                self.socket.sendall(reply)
+            self._flush()
             if ended:
-                return Answer(status, answered, b"".join(content))
+                return Answer(status, answered, b"".join(received))
+
+    def _flush(self) -> None:
+        if out := self.engine.data_to_send():
+            self.socket.sendall(out)
 
     def is_open(self) -> bool:
         """Tell whether the server has left the connection as it was: no end, no GOAWAY."""
@@ -109,13 +122,31 @@ class Connection:
         return True
 
 
-def fetch(port: int, path: str, headers: Mapping[str, str], tls: ssl.SSLContext) -> Answer:
+def fetch(
+    port: int, path: str, headers: Mapping[str, str], tls: ssl.SSLContext, content: bytes = b""
+) -> Answer:
     """Ask once on a connection of its own."""
     connection = Connection(port, tls)
     try:
-        return connection.get(path, headers)
+        return connection.ask(path, headers, content)
     finally:
         connection.socket.close()
+
+
+def fetch_http1(
+    port: int, path: str, headers: Mapping[str, str], tls: ssl.SSLContext, content: bytes = b""
+) -> Answer:
+    """Ask once over HTTP/1.1, on a connection of its own."""
+    connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=10, context=tls)
+    try:
+        connection.request("POST" if content else "GET", path, content or None, dict(headers))
+        answer = connection.getresponse()
+        fields = {name.lower(): value for name, value in answer.getheaders()}
+        return Answer(answer.status, fields, answer.read())
+    except http.client.HTTPException as error:
+        raise BenchError(f"{type(error).__name__}: {error}") from None
+    finally:
+        connection.close()
 
 
 def main() -> None:
@@ -125,7 +156,7 @@ def main() -> None:
     for _ in range(int(count)):
         connection = Connection(int(port), tls)
         connections.append(connection)
-        answer = connection.get(path, {})
+        answer = connection.ask(path, {})
         if answer.status != 200:
             sys.exit(f"status {answer.status}")
     print("ready", flush=True)

@@ -7,7 +7,6 @@ would be used again.
 
 from __future__ import annotations
 
-import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,6 +16,7 @@ from statistics import median
 from typing import TypeVar
 
 import accounting
+import client
 from failure import BenchError
 from load import IDLE_CONNECTIONS, Load, Loader
 from peers import Peer, Site
@@ -94,7 +94,7 @@ class Outcome:
     def mismatches(self) -> list[str]:
         """Say of each run whose log is not what it should be what is wrong."""
         return [
-            f"run {number}: {run.log_lines} log lines for {run.log_expected} requests"
+            f"run {number}: {run.log_lines} log lines, {run.log_expected} are due"
             for number, run in enumerate(self.runs, 1)
             if run.log_lines != run.log_expected
         ]
@@ -109,14 +109,13 @@ class Bench:
         scenario: Scenario,
         place: Path,
         certificate: tuple[Path, Path],
-        tls: ssl.SSLContext,
         say: Callable[[str], None],
     ) -> None:
         self.plan = plan
         self.scenario = scenario
         self.place = place
         self.certificate = certificate
-        self.tls = tls
+        self.tls = client.context(certificate[0], scenario.protocol)
         self.say = say
         self.loader = Loader(scenario, place, plan.load_cpu, plan.clients, plan.streams)
         self.servers = 0
@@ -136,19 +135,19 @@ class Bench:
         """Warm a server up; return how many requests its runs have."""
         loader, most = self.loader, self.plan.requests
         load = loader.run(server, loader.whole(max(2 * loader.least, loader.round)))
-        asked, rate = load.requests + 1, 0.0  # one asked whether it is ready
+        asked, rate = load.logged + 1, 0.0  # one asked whether it is ready
         for _ in range(WARM_UPS):
             if load.rate < rate * SETTLED:
                 break
             rate = load.rate
             load = loader.run(server, loader.whole(min(most / 2, rate * self.plan.seconds / 4)))
-            asked += load.requests
+            asked += load.logged
         self.settled(server, asked)
         return loader.whole(min(most, load.rate * self.plan.seconds))
 
     def settled(self, server: Server, requests: int) -> tuple[int, int] | tuple[None, None]:
         """Wait for the log of `requests`; return lines found and expected, None without a log."""
-        if not server.peer.logs:
+        if not server.peer.writes(self.scenario):
             return None, None
         return server.log.settle(requests), requests
 
@@ -158,7 +157,7 @@ class Bench:
         busy, start = accounting.busy_seconds(cpu), time.monotonic()
         before = accounting.cpu_seconds(server.pid)
         load = self.loader.run(server, requests)
-        lines, expected = self.settled(server, requests)
+        lines, expected = self.settled(server, load.logged)
         used = accounting.cpu_seconds(server.pid) - before
         took = time.monotonic() - start
         others = (accounting.busy_seconds(cpu) - busy - used) / took
@@ -230,7 +229,6 @@ def measure(
     peers: list[Peer],
     place: Path,
     certificate: tuple[Path, Path],
-    tls: ssl.SSLContext,
     say: Callable[[str], None],
 ) -> list[Outcome]:
     """Measure a scenario; return an outcome for every peer, the ones left out as well."""
@@ -241,7 +239,7 @@ def measure(
             left_out = f"missing here: {how}"
         outcomes.append(Outcome(peer, left_out=left_out))
     present = [outcome for outcome in outcomes if outcome.left_out is None]
-    bench = Bench(plan, scenario, place, certificate, tls, say)
+    bench = Bench(plan, scenario, place, certificate, say)
     if scenario.name == "idle":
         bench.idle_rounds(present)
     else:

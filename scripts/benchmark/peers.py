@@ -27,7 +27,8 @@ __all__ = ["PACKAGES", "PEERS", "Peer", "Site"]
 APPS = Path(__file__).parent / "apps"
 BIN = Path(sys.executable).parent
 FILES_ONLY = "serves files only"
-PACKAGES = ("granian", "starlette")
+NO_ASGI = "runs no ASGI application"
+PACKAGES = ("granian", "starlette", "fastapi", "uvicorn[standard]")
 """What some peers need that pip installs and nothing else here does."""
 
 
@@ -68,6 +69,10 @@ class Peer:
         """Return why the scenario makes no sense for this server, None if it does."""
         return None
 
+    def writes(self, scenario: Scenario) -> bool:
+        """Tell whether it writes a line for each request, or each WebSocket, of the scenario."""
+        return self.logs
+
     def version(self) -> str:
         """Return the server's version."""
         raise NotImplementedError
@@ -101,6 +106,7 @@ class H2log(Peer):
         if scenario.plain:
             (site.place / "h2log.toml").write_text("[static]\ncompress = false\n")
         app = "h2log_routes:app" if scenario.name == "route" else "h2log_app:app"
+        app = scenario.app or app
         served = ["run", app] if scenario.computed else ["serve", str(site.root)]
         options = {"--cert": site.cert, "--key": site.key, "--port": 0, "--access-log": site.log}
         return [str(BIN / "h2log"), *served, *(str(word) for kv in options.items() for word in kv)]
@@ -133,7 +139,8 @@ class Hypercorn(Peer):
             "keep_alive_timeout = 120\n"
             "keep_alive_max_requests = 1000000000\n"
         )
-        return [sys.executable, "-m", "hypercorn", "-c", str(settings), "asgi_app:app"]
+        app = scenario.app or "asgi_app:app"
+        return [sys.executable, "-m", "hypercorn", "-c", str(settings), app]
 
 
 class HypercornUvloop(Hypercorn):
@@ -146,6 +153,27 @@ class HypercornUvloop(Hypercorn):
     def missing(self) -> str | None:
         found = importlib.util.find_spec("uvloop")
         return super().missing() or (None if found else "pip install uvloop into .venv")
+
+
+def _log_settings(site: Site, own: str, access: str) -> Path:
+    """Write settings of the standard logging: a server's own words and its requests, two files."""
+
+    def handler(file: Path) -> dict[str, str]:
+        return {"class": "logging.FileHandler", "filename": str(file), "formatter": "plain"}
+
+    settings = site.place / "logging.json"
+    log = {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"plain": {"format": "%(message)s"}},
+        "handlers": {"access": handler(site.log), "own": handler(site.place / "own.log")},
+        "loggers": {
+            own: {"handlers": ["own"], "level": "INFO", "propagate": False},
+            access: {"handlers": ["access"], "level": "INFO", "propagate": False},
+        },
+    }
+    settings.write_text(json.dumps(log))
+    return settings
 
 
 class Granian(Peer):
@@ -164,22 +192,7 @@ class Granian(Peer):
         return f"granian {importlib.metadata.version('granian')}"
 
     def command(self, site: Site, scenario: Scenario) -> list[str]:
-        def handler(file: Path) -> dict[str, str]:
-            return {"class": "logging.FileHandler", "filename": str(file), "formatter": "access"}
-
-        own = site.place / "granian.log"
-        log = {
-            "version": 1,
-            "disable_existing_loggers": False,
-            "formatters": {"access": {"format": "%(message)s"}},
-            "handlers": {"access": handler(site.log), "own": handler(own)},
-            "loggers": {
-                "_granian": {"handlers": ["own"], "level": "INFO", "propagate": False},
-                "granian.access": {"handlers": ["access"], "level": "INFO", "propagate": False},
-            },
-        }
-        settings = site.place / "granian.json"
-        settings.write_text(json.dumps(log))
+        settings = _log_settings(site, "_granian", "granian.access")
         options = {
             "--interface": "asgi",
             "--host": "127.0.0.1",
@@ -193,7 +206,7 @@ class Granian(Peer):
         words = [str(word) for kv in options.items() for word in kv]
         static = [word.format(root=site.root) for word in self.static]
         granian = [sys.executable, "-m", "granian", "--access-log"]
-        return [*granian, *words, *static, self.app]
+        return [*granian, *words, *static, scenario.app or self.app]
 
 
 class GranianStatic(Granian):
@@ -235,7 +248,46 @@ class Starlette(Granian):
         return f"{super().version()}, starlette {importlib.metadata.version('starlette')}"
 
     def refuses(self, scenario: Scenario) -> str | None:
+        if scenario.app:
+            return "is measured as granian"
         return None if scenario.computed else "runs handlers only"
+
+
+class Uvicorn(Peer):
+    """uvicorn with what `uvicorn[standard]` brings: uvloop, httptools, websockets."""
+
+    name = "uvicorn"
+    what = "uvicorn on uvloop and httptools, the same ASGI application, HTTP/1.1 only"
+
+    def missing(self) -> str | None:
+        found = all(map(importlib.util.find_spec, ("uvicorn", "uvloop", "httptools", "websockets")))
+        how = "scripts/bench --install-peers (pip install uvicorn[standard] into .venv)"
+        return None if found else how
+
+    def version(self) -> str:
+        names = ("uvicorn", "httptools", "websockets")
+        return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
+
+    def refuses(self, scenario: Scenario) -> str | None:
+        return None if scenario.protocol == "http/1.1" else "speaks no HTTP/2"
+
+    def writes(self, scenario: Scenario) -> bool:
+        return not scenario.echo
+
+    def command(self, site: Site, scenario: Scenario) -> list[str]:
+        options = {
+            "--host": "127.0.0.1",
+            "--port": site.port,
+            "--loop": "uvloop",
+            "--http": "httptools",
+            "--backlog": 1024,
+            "--timeout-keep-alive": 120,
+            "--ssl-certfile": site.cert,
+            "--ssl-keyfile": site.key,
+            "--log-config": _log_settings(site, "uvicorn.error", "uvicorn.access"),
+        }
+        words = [str(word) for kv in options.items() for word in kv]
+        return [sys.executable, "-m", "uvicorn", *words, scenario.app or "asgi_app:app"]
 
 
 class Nginx(Peer):
@@ -311,6 +363,9 @@ class Node(Peer):
     def missing(self) -> str | None:
         return None if shutil.which("node") else "apt install nodejs (18.17 or newer)"
 
+    def refuses(self, scenario: Scenario) -> str | None:
+        return NO_ASGI if scenario.app else None
+
     def version(self) -> str:
         return f"node {_first_line('node', '--version')}"
 
@@ -373,6 +428,7 @@ PEERS: dict[str, Peer] = {
         Granian(),
         GranianStatic(),
         Starlette(),
+        Uvicorn(),
         Nginx(),
         NginxTuned(),
         Node(),

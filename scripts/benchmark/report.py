@@ -8,14 +8,14 @@ import platform
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 from measure import BASE, Outcome, Plan, Run
 from rich.console import Console
 from rich.table import Table
 from scenarios import Scenario
 
-__all__ = ["machine", "results", "show", "summary"]
+__all__ = ["machine", "results", "show", "summary", "targets"]
 
 PER_MEGABYTE = "µs/MB"
 NOISE = 0.05
@@ -47,8 +47,9 @@ def _remarks(scenario: Scenario, outcome: Outcome) -> list[str]:
     remarks = []
     if scenario.packed:
         remarks.append(f"sends {outcome.content:,} bytes of {outcome.coding or 'plain content'}")
-    if not outcome.peer.logs:
-        remarks.append("logs no line for a request")
+    if not outcome.peer.writes(scenario):
+        what = "WebSocket" if scenario.echo else "request"
+        remarks.append(f"logs no line for a {what}")
     remarks += (f"LOG MISMATCH: {mismatch}" for mismatch in outcome.mismatches)
     others = max(run.others for run in outcome.runs)
     if others > NOISE:
@@ -70,9 +71,40 @@ def _speed(scenario: Scenario, runs: list[Run]) -> str:
     return f"{median(load.rate for load in loads):,.0f}"
 
 
+class Target(NamedTuple):
+    """What h2log may need at most beside a peer, and what it has needed."""
+
+    peer: str
+    most: float
+    share: float
+
+    @property
+    def met(self) -> bool:
+        """Whether it is reached."""
+        return self.share <= self.most
+
+    @property
+    def text(self) -> str:
+        """Say it."""
+        return (
+            f"target {'reached' if self.met else 'MISSED'}: {BASE} needs {self.share:.3f} of what "
+            f"{self.peer} needs, at most {self.most:.3f}"
+        )
+
+
+def targets(scenario: Scenario, outcomes: list[Outcome]) -> list[Target]:
+    """Compare with the scenario's targets, for the peers that have a figure beside h2log's."""
+    return [
+        Target(outcome.peer.name, scenario.targets[outcome.peer.name], 1 / outcome.ratio)
+        for outcome in outcomes
+        if outcome.peer.name in scenario.targets and outcome.measured and outcome.ratio
+    ]
+
+
 def show(console: Console, scenario: Scenario, outcomes: list[Outcome]) -> None:
     """Print the table of a scenario, and below it what there is to remark."""
     rate = {"idle": "RSS", "large": "MB/s"}.get(scenario.name, "requests/s")
+    rate = "messages/s" if scenario.echo else rate
     compared = "PSS" if scenario.name == "idle" else "CPU"
     table = Table(
         title=f"{scenario.name}: {scenario.what} ({compared} in {scenario.unit})",
@@ -102,6 +134,10 @@ def show(console: Console, scenario: Scenario, outcomes: list[Outcome]) -> None:
         for remark in _remarks(scenario, outcome):
             line = f"  {outcome.peer.name}: {remark}"
             console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for target in targets(scenario, outcomes):
+        line = f"  {target.text}"
+        style = "green" if target.met else "red"
+        console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
     console.print()
 
 
@@ -157,7 +193,14 @@ def results(
                 entry["log_mismatches"] = outcome.mismatches
                 entry["runs"] = [_run(run) for run in outcome.runs]
             peers[outcome.peer.name] = entry
-        scenarios[scenario.name] = {"what": scenario.what, "unit": scenario.unit, "peers": peers}
+        scenarios[scenario.name] = {
+            "what": scenario.what,
+            "unit": scenario.unit,
+            "peers": peers,
+            "targets": [
+                target._asdict() | {"met": target.met} for target in targets(scenario, outcomes)
+            ],
+        }
     return {
         "made": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": machine() | {"load_tool": load_tool},

@@ -13,6 +13,17 @@
 | idle       | memory of connections that have asked once and stay open                           |
 | function   | a handler that makes JSON                                                          |
 | route      | the same of 300 routes, with a number in the path: a hundred paths in turn         |
+
+The rest is asked of one ASGI application, the same file for every server:
+
+| scenario       | what is asked                                                                  |
+|----------------|--------------------------------------------------------------------------------|
+| asgi-raw       | 13 bytes of text, no framework                                                 |
+| asgi-h1        | the same over HTTP/1.1, connections kept alive, one request at a time on each  |
+| asgi-fastapi   | JSON from a route of FastAPI with a number in the path: a hundred in turn      |
+| asgi-stream    | 64 chunks of 1 KiB, each sent by itself, their sum not declared                |
+| asgi-upload    | POST of 64 KiB, which the application reads whole and compares                 |
+| websocket-echo | messages of 64 bytes of text, sent back; over HTTP/1.1                         |
 """
 
 from __future__ import annotations
@@ -25,9 +36,15 @@ from typing import Any
 from client import Answer
 from folder import ARTICLE, ARTICLES, LARGE, PACKED, article, neighbour
 
-__all__ = ["SCENARIOS", "Scenario"]
+__all__ = ["ECHOED", "SCENARIOS", "Scenario"]
 
 JSON = "/json"
+TEXT = "/asgi/raw"
+GREETING = b"Hello, World!"
+CHUNK = bytes(range(256)) * 4
+CHUNKS = 64
+UPLOAD = bytes(range(256)) * 256
+ECHOED = b"0123456789abcdef" * 4
 RESOURCES = 100
 """In `route`: each has three routes."""
 
@@ -78,18 +95,30 @@ class Scenario:
     """The first and the last byte that are asked for, instead of a whole file."""
     answer: Any = None
     """What a handler makes of the first path, as JSON; None where it is a file."""
+    app: str = ""
+    """The ASGI application of `apps`, MODULE:ATTR, that every server runs; else what it likes."""
+    content: bytes | None = None
+    """What the ASGI application answers, where that is no JSON."""
+    upload: bytes = b""
+    """What is sent with POST."""
+    protocol: str = "h2"
+    """By its ALPN name."""
+    echo: bool = False
+    """A request is a WebSocket message, which comes back; a connection is one WebSocket."""
+    targets: dict[str, float] = field(default_factory=dict)
+    """The most that h2log may need, as a multiple of what these peers need."""
 
     @property
     def computed(self) -> bool:
         """Whether a handler makes the answers."""
-        return self.answer is not None
+        return self.answer is not None or self.content is not None
 
     def fault(self, got: Answer, root: Path, codings: tuple[str, ...]) -> str:
         """Say what is wrong with the answer to the first path, nothing when it is as it should be.
 
         `codings` are those of compressed files that the server knows, the best first.
         """
-        status = 200 if self.span is None else 206
+        status = 101 if self.echo else 200 if self.span is None else 206
         if got.status != status:
             return f"status {got.status}, not {status}"
         file = root / self.paths[0][1:]
@@ -99,6 +128,8 @@ class Scenario:
         if got.fields.get("content-encoding", "") != coding:
             encoded = got.fields.get("content-encoding", "none")
             return f"content-encoding {encoded}, not {coding or 'none'}"
+        if self.content is not None:
+            return "" if got.content == self.content else "other content"
         if self.computed:
             try:
                 same = json.loads(got.content) == self.answer
@@ -169,6 +200,56 @@ SCENARIOS = {
             "300 routes, a handler that makes JSON of a number in the path",
             paths=tuple(_route(n) for n in range(RESOURCES)),
             answer={"resource": "resource-000", "id": 1000},
+        ),
+        Scenario(
+            "asgi-raw",
+            "ASGI, 13 bytes of text",
+            paths=(TEXT,),
+            app="asgi_app:app",
+            content=GREETING,
+            targets={"granian": 0.6, "hypercorn-uvloop": 1 / 15},
+        ),
+        Scenario(
+            "asgi-h1",
+            "ASGI, 13 bytes of text, over HTTP/1.1",
+            paths=(TEXT,),
+            streams=1,
+            app="asgi_app:app",
+            content=GREETING,
+            protocol="http/1.1",
+            targets={"uvicorn": 1.3},
+        ),
+        Scenario(
+            "asgi-fastapi",
+            "ASGI, JSON by FastAPI, a number in the path",
+            paths=tuple(f"/items/{1000 + number}" for number in range(RESOURCES)),
+            answer={"item_id": 1000, "name": "item 1000"},
+            app="fastapi_app:app",
+        ),
+        Scenario(
+            "asgi-stream",
+            "ASGI, 64 chunks of 1 KiB",
+            paths=("/asgi/stream",),
+            app="asgi_app:app",
+            content=CHUNK * CHUNKS,
+        ),
+        Scenario(
+            "asgi-upload",
+            "ASGI, POST of 64 KiB, read whole",
+            paths=("/asgi/upload",),
+            answer={"received": len(UPLOAD)},
+            app="asgi_app:app",
+            upload=UPLOAD,
+        ),
+        Scenario(
+            "websocket-echo",
+            "ASGI, messages of 64 bytes sent back, HTTP/1.1",
+            "µs/message",
+            paths=("/asgi/echo",),
+            app="asgi_app:app",
+            content=ECHOED,
+            protocol="http/1.1",
+            echo=True,
         ),
     )
 }

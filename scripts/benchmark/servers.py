@@ -14,10 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import client
+import echo
 from accounting import LogTail, processes
 from failure import BenchError
 from peers import Peer, Site
-from scenarios import Scenario
+from scenarios import ECHOED, Scenario
 
 __all__ = ["Server", "free_port", "pinned"]
 
@@ -98,7 +99,7 @@ class Server:
 
     def last_words(self) -> str:
         """Return the last lines of what the server said."""
-        own = ("error.log", "granian.log")
+        own = ("error.log", "own.log")
         for file in (self._errors, *(self.site.place / name for name in own), self._output):
             if file.exists() and (text := file.read_text(errors="replace").strip()):
                 return "; ".join(line.strip() for line in text.splitlines()[-3:])
@@ -122,7 +123,7 @@ class Server:
                 scenario = self.scenario
                 path = scenario.paths[0]
                 try:
-                    self.answer = client.fetch(self.port, path, scenario.headers, self.tls)
+                    self.answer = self._ask(path)
                 except (OSError, BenchError) as error:
                     reason = str(error)
                 else:
@@ -132,6 +133,14 @@ class Server:
                     return
             time.sleep(0.02)
         raise BenchError(f"not ready in {START_TIMEOUT:g} s ({reason}): {self.last_words()}")
+
+    def _ask(self, path: str) -> client.Answer:
+        """Ask once, as the load will."""
+        scenario = self.scenario
+        if scenario.echo:
+            return echo.fetch(self.port, path, ECHOED, self.tls)
+        fetch = client.fetch if scenario.protocol == "h2" else client.fetch_http1
+        return fetch(self.port, path, scenario.headers, self.tls, scenario.upload)
 
     def stop(self) -> None:
         """End the server's processes: asked first, then killed."""

@@ -48,6 +48,7 @@ def folder(tmp_path: Path) -> Path:
         "picking.py": "from neighbour import NOTHING\n",
         "nul.py": "a\0b\n",
         "latin.py": "app = '\udce9'\n",
+        "apart/email.py": "app = None\n",
         "package/__init__.py": "",
         "package/inside.py": "from package import missing_part\n",
         "package/importing.py": "import package.absent\n",
@@ -74,11 +75,11 @@ def folder(tmp_path: Path) -> Path:
         ("working:app.nothing", ["has no attribute 'app.nothing'"]),
         ("working:a:b", ["has no attribute 'a:b'"]),
         ("working:number", ["working:number is int, expected an h2log.App"]),
-        ("working:App", ["working:App is type, expected an h2log.App"]),
-        ("working:hello", ["working:hello is function"]),
-        ("syntax:app", ["cannot import syntax: SyntaxError", "syntax.py, line 1"]),
+        ("working:App", ["working:App is a class", "expected an h2log.App"]),
+        ("working:hello", ["working:hello is an async function with the parameters (request)"]),
+        ("syntax:app", ["cannot import syntax: SyntaxError", "/syntax.py, line 1)"]),
         ("raising:app", ["cannot import raising: RuntimeError: no", "raising.py, line 3"]),
-        ("silent:app", ["cannot import silent: ValueError", "silent.py, line 1"]),
+        ("silent:app", ["cannot import silent: ValueError (/", "silent.py, line 1"]),
         ("leaving:app", ["cannot import leaving: SystemExit: 3", "leaving.py, line 1"]),
         ("calling_exit:app", ["cannot import calling_exit: SystemExit: bye"]),
         ("needing:app", ["cannot import needing", "a_module_that_is_not_there", "needing.py"]),
@@ -87,8 +88,8 @@ def folder(tmp_path: Path) -> Path:
         ("latin:app", ["cannot import latin: SyntaxError"]),
         ("package.inside:app", ["cannot import package.inside: ImportError", "missing_part"]),
         ("package.importing:app", ["package.absent", "importing.py, line 1"]),
-        ("..:app", ["cannot import"]),
-        ("a/b.py:app", ["a/b"]),
+        ("..:app", ["no module '..' here"]),
+        ("a/b.py:app", ["with dots: a.b:app"]),
     ],
 )
 def test_a_mistake_is_one_line(folder: Path, target: str, words: list[str]) -> None:
@@ -104,6 +105,21 @@ def test_a_mistake_is_one_line(folder: Path, target: str, words: list[str]) -> N
     [line] = done.stderr.splitlines()
     assert line.startswith("h2log: ")
     assert [word for word in words if word not in line] == []
+
+
+def test_a_module_that_is_called_as_one_of_python_s(folder: Path) -> None:
+    """Which of the two was looked at, and the remedy."""
+    done = subprocess.run(
+        [sys.executable, "-m", "h2log", "run", "email:app", "--app-dir", "apart", "--insecure"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+    [line] = done.stderr.splitlines()
+    assert done.returncode == 2
+    assert line.startswith("h2log: email has no attribute 'app'; it is another module (")
+    assert line.endswith(f"email/__init__.py) than {folder / 'apart' / 'email.py'}: rename that")
 
 
 @pytest.mark.parametrize(

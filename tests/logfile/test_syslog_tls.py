@@ -49,6 +49,7 @@ def client_certificate(certs: Certificates, folder: Path) -> tuple[str, str]:
     assert isinstance(signer, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey)
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime.now(UTC)
+    issuer = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     made = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "web1")]))
@@ -58,6 +59,10 @@ def client_certificate(certs: Certificates, folder: Path) -> tuple[str, str]:
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), False)
+        # Python 3.13 wants it (RFC 5280 section 4.2.1.1).
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer), False
+        )
         .sign(signer, hashes.SHA256())
     )
     paths = str(folder / "web1.pem"), str(folder / "web1-key.pem")

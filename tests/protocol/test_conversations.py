@@ -42,7 +42,7 @@ from tests.protocol.frames import (
 from tests.protocol.frames import settings as settings_frame
 from tests.protocol.wire import GET, OK, POST, Mode, Peer
 
-MODES: list[Mode] = ["reply", "hold", "prepared"]
+MODES: list[Mode] = ["reply", "hold", "prepared", "whole"]
 
 _BIG = plain([*GET, (b"x-big", b"b" * 300)])
 CONVERSATION = b"".join(

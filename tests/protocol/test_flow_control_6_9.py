@@ -23,7 +23,7 @@ from tests.protocol.frames import (
     settings,
     window_update,
 )
-from tests.protocol.wire import GET, OK, POST, App, Peer, with_sibling
+from tests.protocol.wire import GET, OK, POST, App, Mode, Peer, with_sibling
 
 
 def updates(frames: list[Frame]) -> list[tuple[int, int]]:
@@ -152,10 +152,19 @@ class TestSending:
         assert peer.app.prepared == [1]
         assert peer.got(1).complete and len(peer.got(1).content) == size
 
+    @pytest.mark.parametrize("size", [0, 1, 16_384, 16_385])
+    def test_rfc9113_6_9_whole_response(self, size: int) -> None:
+        """A response that fits in a frame goes out in one go, a larger one all the same."""
+        peer = Peer(app=App("whole", content=bytes(size)))
+        peer.ask(1)
+        assert peer.app.prepared == ([1] if size <= 16_384 else [])
+        assert peer.got(1).complete and len(peer.got(1).content) == size
+
+    @pytest.mark.parametrize("mode", ["prepared", "whole"])
     @pytest.mark.parametrize("narrow", ["stream", "connection"])
-    def test_rfc9113_6_9_prepared_response_without_room(self, narrow: str) -> None:
-        """A prepared response that a window has no room for is sent as the window opens."""
-        peer = Peer(app=App("prepared", content=bytes(1000)))
+    def test_rfc9113_6_9_response_without_room(self, narrow: str, mode: Mode) -> None:
+        """A response that a window has no room for is sent as the window opens."""
+        peer = Peer(app=App(mode, content=bytes(1000)))
         if narrow == "stream":
             peer.send(settings((INITIAL_WINDOW_SIZE, 999)))
         else:

@@ -26,7 +26,7 @@ from tests.protocol.frames import (
     settings,
     window_update,
 )
-from tests.protocol.wire import GET, OK, TAIL, App, Peer, with_sibling
+from tests.protocol.wire import GET, OK, TAIL, App, Mode, Peer, with_sibling
 
 
 class TestFrame:
@@ -235,17 +235,17 @@ class TestHeaderTable:
     """RFC 7541 section 4.2: a decoder that makes its table smaller must be told so back."""
 
     @pytest.mark.parametrize("size", [0, 1, 100, 4095])
-    @pytest.mark.parametrize("mode", ["reply", "prepared"])
-    def test_rfc7541_4_2_smaller_table(self, size: int, mode: str) -> None:
+    @pytest.mark.parametrize("mode", ["reply", "prepared", "whole"])
+    def test_rfc7541_4_2_smaller_table(self, size: int, mode: Mode) -> None:
         """The next header block begins with a size update that fits, and only that one."""
-        peer = Peer("prepared" if mode == "prepared" else "reply")
+        peer = Peer(mode)
         peer.ask(1)
         peer.send(settings((HEADER_TABLE_SIZE, size)))
         for number in (3, 5, 7):
             peer.ask(number)
             assert peer.got(number).complete
         assert peer.ledger.decoder.header_table_size <= size
-        assert set(peer.app.prepared) >= ({5, 7} if mode == "prepared" else set())
+        assert set(peer.app.prepared) >= (set() if mode == "reply" else {5, 7})
 
     def test_rfc7541_4_2_smaller_and_larger_again(self) -> None:
         """Of several changes before the next block, the smallest is told."""

@@ -31,7 +31,7 @@ from tests.protocol.frames import (
 )
 from tests.protocol.ledger import Answer, Fields, Ledger
 
-Mode = Literal["reply", "hold", "prepared"]
+Mode = Literal["reply", "hold", "prepared", "whole"]
 
 GET: Fields = [
     (b":method", b"GET"),
@@ -51,7 +51,8 @@ class App:
 
     - reply: as soon as it has ended, on an opened stream;
     - hold: the stream is opened and left so; the test answers with `Peer.answer`;
-    - prepared: with `send_prepared` where that has room, else as reply.
+    - prepared: with `send_prepared` where that has room, else as reply;
+    - whole: as soon as it has ended, with `send_whole` where that has room, else as reply.
     """
 
     mode: Mode = "reply"
@@ -68,7 +69,7 @@ class App:
     sent: list[int] = field(default_factory=list)
     resets: list[tuple[int, Cause, int]] = field(default_factory=list)
     prepared: list[int] = field(default_factory=list)
-    """Streams that `send_prepared` answered."""
+    """Streams that `send_prepared` or `send_whole` answered."""
 
     def bind(self, conn: Connection) -> None:
         """Say what connection this is the upper layer of."""
@@ -90,8 +91,12 @@ class App:
 
     def answer(self, stream: Stream, content: bytes | None = None) -> None:
         """Send the whole response."""
+        body = self.content if content is None else content
+        if self.mode == "whole" and self.conn.send_whole(stream, OK + TAIL, body):
+            self.prepared.append(stream.id)
+            return
         self.conn.send_headers(stream, OK)
-        self.conn.send_data(stream, self.content if content is None else content, end=True)
+        self.conn.send_data(stream, body, end=True)
 
     def on_refused(self, stream_id: int, head: RequestHead, cause: Cause | None) -> None:
         self.refused.append((stream_id, head, cause))

@@ -348,3 +348,20 @@ async def test_the_servers_own_log_has_the_ids_of_a_failure(
     assert (vars(error)["session_id"], vars(error)["request_id"]) == (line.session, line.request)
     assert error.exc_info is not None
     assert isinstance(error.exc_info[1], LookupError)
+
+
+@pytest.mark.parametrize("size", [0, 5, 300_000])
+async def test_the_times_of_a_response_are_in_order(certs: Certificates, size: int) -> None:
+    """Header, first byte and end, of what goes out at once and of what waits for a window."""
+    app = App()
+    app.get("/{name}")(lambda request: Response(b"a" * size))
+    async with Running(app, certs) as server:
+        async with H2Client.connect(server) as h2:
+            assert len((await h2.get("/a")).body) == size
+        async with Http1Client.connect(server) as h1:
+            assert len((await h1.get("/a")).body) == size
+    for record in server.records:
+        header, first = record.headers_milliseconds, record.first_byte_milliseconds
+        assert record.detail is not None and record.detail.route == "/{name}"
+        assert header is not None and (first is None) == (not size)
+        assert 0 <= header <= (header if first is None else first) <= record.milliseconds

@@ -22,7 +22,8 @@ from h2log.http2.events import Cause
 from h2log.http2.head import RequestHead
 from h2log.server.dispatch import Dispatcher
 from h2log.server.http1_leg import Http1Leg
-from h2log.server.http2_leg import Http2Leg, engine_limits
+from h2log.server.http2_leg import Http2Leg
+from h2log.server.http2_limits import engine_limits
 from h2log.server.session import Shared
 from tests.protocol.frames import (
     PREFACE,

@@ -10,7 +10,7 @@ from h2log.errors import UsageError
 from h2log.http2.budget import BUDGETS, Budget
 from h2log.server.certificates import Certificates
 from h2log.server.dispatch import Dispatcher
-from h2log.server.http2_leg import engine_limits
+from h2log.server.http2_limits import engine_limits
 from h2log.server.server import Server
 from h2log.server.session import Shared
 from tests.server.abuse import CALM, flood, scene

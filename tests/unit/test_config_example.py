@@ -25,7 +25,7 @@ def keys() -> dict[str, str]:
         if header := re.fullmatch(r"\[+([a-z._]+)\]+", line):
             table = header[1]
             found[table] = comment
-        elif setting := re.match(r"([a-z_]+) = ", line):
+        elif setting := re.match(r"([a-z0-9_]+) = ", line):
             found[f"{table}.{setting[1]}"] = comment
         comment = ""
     return found

@@ -47,5 +47,7 @@ def test_what_is_no_list_of_names_is_refused(value: object) -> None:
 
 def test_a_variable_that_is_no_json_is_refused() -> None:
     """With the place in it."""
-    with pytest.raises(UsageError, match=r"H2LOG_LOG_REDACT_QUERY: a list is JSON here: line 1"):
+    with pytest.raises(
+        UsageError, match=r'QUERY: a list is JSON here, such as \["a", "b"\]: line 1'
+    ):
         load(environ={"H2LOG_LOG_REDACT_QUERY": "token, sid"}, folder="/nowhere")

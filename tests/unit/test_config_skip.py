@@ -106,7 +106,7 @@ def test_an_open_request_has_no_outcome() -> None:
         ("status in (200) == 1", "column 12: expected a list"),
         ("status in (200,) == 1", "column 11: nothing can be compared after in"),
         ('outcome == "COMPLET"', "column 12: outcome is never 'COMPLET'; did you mean COMPLETE?"),
-        ('"h3" == protocol', "column 1: protocol is never 'h3'"),
+        ('"h4" == protocol', "column 1: protocol is never 'h4'"),
         ("status <", "column 9: "),
         ("status = 400", "column 8: invalid syntax; there are == "),
         ("status && 1", "column 9: invalid syntax"),

@@ -142,7 +142,7 @@ def test_a_variable_sets_a_key(name: str, text: str, wanted: dict[str, Any]) -> 
         ("SERVER__PROT", "1", "unknown key; did you mean H2LOG_SERVER__PORT?"),
         ("PORT", "9000", "unknown key; did you mean H2LOG_ADMIN_PORT?"),
         ("SERVER_", "1", "unknown key; "),
-        ("ÄÖÜ" * 9, "1", "unknown key; keys begin with H2LOG_SERVER_, H2LOG_ADMIN_, "),
+        ("ÄÖÜ" * 9, "1", "unknown key; keys begin with H2LOG_SERVER_, H2LOG_APP_, H2LOG_ADMIN_, "),
         ("SERVER__PORT__X", "1", "unknown key; "),
         ("LOG_ACCESS", "logs/a.log", "a table is JSON here: line 1, column 1: expecting value"),
     ],

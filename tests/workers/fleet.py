@@ -38,6 +38,7 @@ __all__ = [
 
 APP = "tests.workers.fleet_app:app"
 SOCKET = "h2log.sock"
+PAUSE = 0.01
 
 
 def settings(folder: Path, text: str = "", form: str = "json") -> Path:
@@ -146,6 +147,7 @@ def h2load(server: Process, *arguments: str, path: str = "/") -> subprocess.Pope
 class Clients:
     """`count` threads that ask for `path`, each time over a connection of its own.
 
+    Between two requests they rest for `PAUSE` seconds, and leave the processor to the server.
     `ids` are those of the responses, `failures` what went wrong.
     """
 
@@ -185,7 +187,7 @@ class Clients:
         poll(lambda: len(self.ids) >= wanted)
 
     def _ask(self) -> None:
-        while not self._over.is_set():
+        while not self._over.wait(PAUSE):
             try:
                 with httpx.Client(http2=self._http2, verify=self._context) as client:
                     answer = client.get(self._url)

@@ -37,6 +37,15 @@ async def slow(request: Request) -> Response:
     return Response.text(str(os.getpid()))
 
 
+@app.get("/gated")
+async def gated(request: Request) -> Response:
+    """Answer when the test has opened the gate."""
+    note(request)
+    while not os.path.exists(os.environ["FLEET_GATE"]):
+        await asyncio.sleep(0.01)
+    return Response.text(str(os.getpid()))
+
+
 @app.get("/forever")
 async def forever(request: Request) -> Response:
     """Never answer."""

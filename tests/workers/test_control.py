@@ -37,6 +37,8 @@ async def test_status_tells_of_everything(certs: Certificates, tmp_path: Path) -
     with fleet(tmp_path, certs) as server:
         poll((tmp_path / SOCKET).exists)
         assert stat.S_IMODE((tmp_path / SOCKET).stat().st_mode) == 0o600
+        poll(lambda: all(tasks(tmp_path)) and len(status(tmp_path)["owner"]["logs"]) == 3)
+        at_rest = tasks(tmp_path)
         with Clients(server) as clients:
             clients.more(20)
         async with RawClient.connect(server) as client:
@@ -58,11 +60,19 @@ async def test_status_tells_of_everything(certs: Certificates, tmp_path: Path) -
         assert found["owner"]["pid"] == owner(server)
         logs = {log["path"]: log for log in found["owner"]["logs"]}
         poll(lambda: written(status(tmp_path), tmp_path) == len(clients.ids) + 1)
+        poll(lambda: tasks(tmp_path) == at_rest)
         assert logs[str(tmp_path / "access.log")]["failing"] == ""
         for text in (server.url, "serving", "/forever?token=REDACTED", "access.log"):
             assert text in shown
         assert server.stop() == 0
     assert not (tmp_path / SOCKET).exists()
+
+
+def tasks(folder: Path) -> list[int]:
+    """Return how many tasks the supervisor, the owner and the workers have."""
+    found = status(folder)
+    told = [worker["tasks"] for worker in found["workers"]]
+    return [found["tasks"], found["owner"]["tasks"], *told]
 
 
 def written(found: dict[str, Any], folder: Path) -> int:

@@ -9,12 +9,14 @@ from collections import Counter
 from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 
 from h2log.server.certificates import Certificates
 from tests.server.wire import HEADERS, RawClient
-from tests.support import eventually, poll
+from tests.support import Process, client_context, eventually, poll
 from tests.workers.fleet import (
+    APP,
     Clients,
     access,
     events,
@@ -23,6 +25,7 @@ from tests.workers.fleet import (
     notes,
     owner,
     replaced,
+    settings,
     workers,
 )
 
@@ -164,6 +167,37 @@ def test_a_worker_and_the_owner_are_killed(
     told = notes(tmp_path)
     assert {note["reason"] for note in told} == {"killed, and the owner of the log"}
     assert len(ids) + sum(note["lines"] for note in told) >= len(seen.read_text().split())
+
+
+DYING = """
+import os
+
+def line(record):
+    if record.facts.path == "/last" and not os.path.exists("{mark}"):
+        open("{mark}", "w").close()
+        os.kill(os.getpid(), 9)
+    return f"{{record.id}} {{record.status}} {{record.outcome.value}} {{record.sent}}"
+"""
+
+
+def test_what_was_answered_is_told_as_it_was(
+    certs: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed before a request's line was sent: it has the status and outcome that it had."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "dying.py").write_text(DYING.format(mark=tmp_path / "mark"))
+    config = settings(tmp_path, form="python:dying:line")
+    with Process(
+        "run", APP, "--workers", "2", "--config", str(config),
+        certs=certs, log=tmp_path / "access.log",
+    ) as server:  # fmt: skip
+        before = workers(server)
+        with httpx.Client(http2=True, verify=client_context(certs)) as client:
+            answer = client.get(f"{server.url}/last")
+        poll(lambda: set(workers(server)) != set(before))
+        assert server.stop() == 0
+    wanted = f"{answer.headers['x-request-id']} 404 COMPLETE {len(answer.content)}"
+    assert (tmp_path / "access.log").read_text().splitlines() == [wanted]
 
 
 def test_a_worker_that_ends_by_itself(certs: Certificates, tmp_path: Path) -> None:

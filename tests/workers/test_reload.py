@@ -82,10 +82,10 @@ def test_the_workers_are_replaced_under_load(pair: Certificates, tmp_path: Path)
         before = set(workers(server))
         # h2load takes the end of a connection for that of all its requests: those that it has not
         # begun are failures to it, whatever GOAWAY says of them.
-        load = h2load(server, "-D", "600", "-c", "4", "-m", "10")
+        load = h2load(server, "-D", "600", "-c", "4", "-m", "10", "--rps", "100")
         try:
             with (
-                SteadyClients(server, depth=10) as steady,
+                SteadyClients(server, "/slow/20", depth=10) as steady,
                 Clients(server, count=1, http2=False) as clients,
             ):
                 steady.more()
@@ -114,11 +114,15 @@ def test_the_workers_are_replaced_under_load(pair: Certificates, tmp_path: Path)
     assert not notes(tmp_path)
 
 
-async def test_what_is_open_ends_as_it_began(certs: Certificates, tmp_path: Path) -> None:
+async def test_what_is_open_ends_as_it_began(
+    certs: Certificates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """An old worker says GOAWAY, answers what is open, and ends; new requests go to a new one."""
+    gate = tmp_path / "gate"
+    monkeypatch.setenv("FLEET_GATE", str(gate))
     with fleet(tmp_path, certs, "--log-level", "info") as server:
         async with RawClient.connect(server) as client:
-            client.get(1, b"/slow/1500")
+            client.get(1, b"/gated")
             client.send(PING, 0, 0, b"after it")
             await client.expect(PING, flags=1)
             server.signal(signal.SIGHUP)
@@ -126,6 +130,7 @@ async def test_what_is_open_ends_as_it_began(certs: Certificates, tmp_path: Path
             async with RawClient.connect(server) as other:
                 other.get(1, b"/")
                 other_pid = int((await other.expect(DATA, 1)).payload)
+            gate.touch()
             await client.expect(HEADERS, 1)
             pid = int((await client.expect(DATA, 1)).payload)
         assert pid != other_pid
@@ -241,7 +246,7 @@ def test_moved_logs_are_opened_again(certs: Certificates, tmp_path: Path) -> Non
     """SIGUSR1 after another program has moved the files: all are new, and no line is lost."""
     names = ("access.log", "session.log")
     with fleet(tmp_path, certs) as server:
-        with SteadyClients(server) as clients:
+        with SteadyClients(server, "/slow/5") as clients:
             for n in range(3):
                 clients.more()
                 for name in names:

@@ -104,6 +104,15 @@ class Opened:
         self._descriptor = -1
         return other
 
+    def again(self) -> Opened | None:
+        """Return a descriptor of its own for the same open file; None when there is none left."""
+        if self._descriptor < 0:
+            return None
+        try:
+            return Opened(os.dup(self._descriptor), self.resolved, self.version)
+        except OSError:
+            return None
+
     def read_at(self, offset: int, size: int) -> bytes:
         """Return up to `size` bytes from `offset` on; nothing at the end."""
         return os.pread(self._descriptor, size, offset)

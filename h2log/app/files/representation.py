@@ -118,6 +118,23 @@ class Representations:
             return self._kept(entry, wished, "", entry.content, entry.tag), None
         return self._whole(entry, wished, "", entry.size, entry.tag), found.opened
 
+    def large(self, entry: Entry, wished: str) -> Whole | None:
+        """Return the representation of a file that is not in memory, sent as it is.
+
+        None when a wish means another one, or may.
+        """
+        for coding in codings_of(wished):
+            if coding == IDENTITY:
+                break
+            made = entry.encoded.get(coding, coding)
+            if coding in entry.usable or (made is not None and self._is_to_be_made(entry, coding)):
+                return None
+        face = "large" if is_https(wished) or not self._security.varies else "large http"
+        whole = entry.wholes.get(face)
+        if whole is None:
+            whole = entry.wholes[face] = self._whole(entry, wished, "", entry.size, entry.tag)
+        return whole
+
     def plain(self, entry: Entry | None, wished: str) -> Whole | None:
         """Return a file's content without coding, None where there is no such file in memory."""
         if entry is None or entry.content is None:

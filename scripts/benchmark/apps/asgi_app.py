@@ -1,8 +1,9 @@
-"""The ASGI application of the benchmark: files from memory, and JSON made for each request.
+"""The ASGI application of the benchmark: files from memory, JSON, a WebSocket.
 
 The folder is named by the environment variable BENCH_ROOT and read once. Of a file of `/large` or
 `/packed` it sends a range, or the compressed file beside it, when the request asks for that. Its
-300 routes are found by hand: the resource in a dictionary, then the three of it in turn.
+300 routes are found by hand: the resource in a dictionary, then the three of it in turn. What is
+below `/asgi` compares servers that run ASGI applications.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from pathlib import Path
 from typing import Any
 
 Fields = list[tuple[bytes, bytes]]
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 ROOT = Path(os.environ.get("BENCH_ROOT", "/nonexistent"))
 TYPES = {".html": b"text/html; charset=utf-8"}
@@ -105,19 +109,93 @@ def _made(path: str) -> dict[str, Any] | None:
     return None
 
 
-async def app(
-    scope: dict[str, Any],
-    receive: Callable[[], Awaitable[dict[str, Any]]],
-    send: Callable[[dict[str, Any]], Awaitable[None]],
-) -> None:
+GREETING = b"Hello, World!"
+CHUNK = bytes(range(256)) * 4
+CHUNKS = 64
+UPLOAD = bytes(range(256)) * 256
+
+
+async def _raw(receive: Receive, send: Send) -> None:
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": [
+                (b"content-type", b"text/plain; charset=utf-8"),
+                (b"content-length", b"13"),
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": GREETING})
+
+
+async def _stream(receive: Receive, send: Send) -> None:
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 200,
+            "headers": [(b"content-type", b"application/octet-stream")],
+        }
+    )
+    for _ in range(CHUNKS):
+        await send({"type": "http.response.body", "body": CHUNK, "more_body": True})
+    await send({"type": "http.response.body"})
+
+
+async def _upload(receive: Receive, send: Send) -> None:
+    parts = []
+    more = True
+    while more:
+        message = await receive()
+        parts.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    body = b"".join(parts)
+    content = json.dumps({"received": len(body)}).encode()
+    await send(
+        {
+            "type": "http.response.start",
+            "status": 200 if body == UPLOAD else 400,
+            "headers": [
+                (b"content-type", b"application/json"),
+                (b"content-length", b"%d" % len(content)),
+            ],
+        }
+    )
+    await send({"type": "http.response.body", "body": content})
+
+
+SERVED = {"/asgi/raw": _raw, "/asgi/stream": _stream, "/asgi/upload": _upload}
+
+
+async def _echo(receive: Receive, send: Send) -> None:
+    """Send every message of a WebSocket back."""
+    while True:
+        message = await receive()
+        kind = message["type"]
+        if kind == "websocket.receive":
+            await send({"type": "websocket.send", "text": message["text"]})
+        elif kind == "websocket.connect":
+            await send({"type": "websocket.accept"})
+        else:
+            return
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
     """Answer one request."""
-    if scope["type"] == "lifespan":
+    kind = scope["type"]
+    if kind == "lifespan":
         while True:
             message = await receive()
             await send({"type": message["type"] + ".complete"})
             if message["type"] == "lifespan.shutdown":
                 return
+    if kind == "websocket":
+        await _echo(receive, send)
+        return
     path = scope["path"]
+    if path in SERVED:
+        await SERVED[path](receive, send)
+        return
     if path in FILES:
         status = 200
         headers, content = FILES[path]

@@ -182,7 +182,7 @@ def test_a_malformed_escape_is_refused_where_it_stands(text: str, place: int) ->
         ("session", "-"),
         ("request", "g" * 32),
         ("request", " " + REQUEST[1:]),
-        ("version", "h3"),
+        ("version", "h4"),
         ("version", "1x1"),
         ("version", "2"),
         ("version", ""),

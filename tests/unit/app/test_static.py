@@ -51,10 +51,12 @@ def folder(site: Path) -> StaticFolder:
 
 
 @pytest.fixture
-def descriptors() -> Iterator[None]:
-    """Check that a test leaves no descriptor open."""
+def descriptors(folder: StaticFolder) -> Iterator[None]:
+    """Check that a test leaves no descriptor open, once nobody asks for large files any more."""
     before = set(os.listdir("/proc/self/fd"))
     yield
+    folder.rest()
+    folder.rest()
     after = set(os.listdir("/proc/self/fd"))
     assert len(after) <= len(before)
 

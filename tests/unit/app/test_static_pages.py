@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from h2log.app.files.disk import Root
+from h2log.app.files.disk import Folder, Opened, Root
 from h2log.app.files.rules import SECURITY
 from h2log.app.static import SMALL, StaticFolder
 from h2log.errors import HTTPError, UsageError
@@ -624,7 +624,7 @@ def test_markdown_needs_its_package(site: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_several_that_ask_for_a_large_file_get_it_each(site: Path) -> None:
-    """Each with an open file of its own, and none stays open."""
+    """Each with an open file of its own, and none stays open that nobody asks for."""
     import asyncio
 
     content = os.urandom(SMALL + 10)
@@ -635,4 +635,50 @@ async def test_several_that_ask_for_a_large_file_get_it_each(site: Path) -> None
     assert all(reply.body == content for reply in replies)
     replies = await asyncio.gather(*(ask(folder, "/large.bin", if_match='"x"') for _ in range(9)))
     assert {reply.status for reply in replies} == {412}
+    folder.rest()  # it was asked for since the last one
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    folder.rest()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_a_large_file_that_is_replaced_is_opened_anew(
+    site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stays open is the file that the disk has: another one, or none, is seen in time."""
+    file = site / "large.bin"
+    file.write_bytes(b"a" * (SMALL + 10))
+    folder = StaticFolder(site, "/", CACHE)
+    now = 100.0
+    assert (await ask(folder, "/large.bin", now=now)).body == b"a" * (SMALL + 10)
+    assert len(folder._open) == 1
+    opened: list[str] = []
+    real = folder._root.open
+
+    def watched(path: str) -> Opened | Folder | None:
+        opened.append(path)
+        return real(path)
+
+    monkeypatch.setattr(folder._root, "open", watched)
+    assert (await ask(folder, "/large.bin", now=now + 0.5)).body == b"a" * (SMALL + 10)
+    assert not opened
+    other = site / "other"
+    other.write_bytes(b"b" * (SMALL + 20))
+    other.replace(file)
+    assert (await ask(folder, "/large.bin", now=now + 5)).body == b"b" * (SMALL + 20)
+    assert len(folder._open) == 1
+    file.unlink()
+    assert (await ask(folder, "/large.bin", now=now + 10)).status == 404
+    assert not len(folder._open)
+
+
+async def test_only_so_many_large_files_stay_open(site: Path) -> None:
+    """However many are asked for, 64 stay open, the last ones."""
+    folder = StaticFolder(site, "/", CACHE)
+    before = len(os.listdir("/proc/self/fd"))
+    for number in range(70):
+        with (site / f"{number}.bin").open("wb") as file:
+            file.truncate(SMALL + 1)
+        assert (await ask(folder, f"/{number}.bin")).status == 200
+    assert len(os.listdir("/proc/self/fd")) == before + 64
+    folder.close()
     assert len(os.listdir("/proc/self/fd")) == before

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import pytest
 
-from h2log.access.record import AccessRecord, Session
+from h2log.access.record import AccessRecord, Outcome, Session
 from h2log.ids import new_id
 from h2log.workers.board import Board, clear_place, new_board, set_places
 from h2log.workers.journal import SIZE, Journal, left_behind, new_journal
@@ -57,6 +57,21 @@ def test_an_entry_is_read_as_it_was_written(page: int, method: str, path: str) -
     assert (entry.turn, entry.stream) == (1, 3)
 
 
+@pytest.mark.parametrize("outcome", Outcome)
+def test_an_end_is_read_as_it_was_written(page: int, outcome: Outcome) -> None:
+    """Between what was opened before and after it; who has not ended has no end."""
+    journal = Journal(page)
+    one, other = record(path="/+"), record()
+    journal.open(one)
+    one.status, one.received, one.sent, one.header_sent = 599, 2**40, 2**41, 77
+    one.end, one.outcome = 12345.678901, outcome
+    journal.ended([one])
+    journal.open(other)
+    left = left_behind(page)
+    assert [entry.id for entry in left.entries] == [one.id, other.id]
+    assert left.endings == {one.id: (599, outcome, 2**40, 2**41, 77, 12345.678901)}
+
+
 def test_what_was_cleared_is_not_read(page: int) -> None:
     """Although its bytes are still there, behind newer and shorter ones."""
     journal = Journal(page)
@@ -85,13 +100,13 @@ def test_a_full_page_says_so(page: int) -> None:
 def test_numbers_are_read_as_they_were_noted(page: int) -> None:
     """The last line that was made, the last that is taken care of, and all that was opened."""
     journal = Journal(page)
-    assert left_behind(page)[1:] == (0, 0, 0)
+    assert left_behind(page)[2:] == (0, 0, 0)
     journal.finished(2**40)
     journal.acknowledged(17)
     for _ in range(3):
         journal.open(record())
     journal.clear()
-    assert left_behind(page)[1:] == (2**40, 17, 3)
+    assert left_behind(page)[2:] == (2**40, 17, 3)
 
 
 def test_the_next_connection_is_for_who_has_fewest() -> None:

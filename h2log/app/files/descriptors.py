@@ -1,0 +1,72 @@
+"""Large files that are asked for again and again stay open between requests.
+
+Finding a file again, walking down to it without following a link, costs as much as sending 64 KiB
+of it. Each request gets a descriptor of its own (`dup`), so that who sends may close it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from typing import Final
+
+from h2log.app.files.disk import Opened
+from h2log.app.files.entry import Entry
+
+__all__ = ["OpenFiles"]
+
+_MOST: Final = 64
+"""Files of a folder that stay open (nginx's open_file_cache has a bound and none by default)."""
+
+
+class OpenFiles:
+    """The open files of a folder, by their entries; one that was not used lately is closed.
+
+    What is open may have been replaced on the disk: who asks has looked that it was not.
+    """
+
+    def __init__(self) -> None:
+        self._files: OrderedDict[Entry, Opened] = OrderedDict()
+        self._used: set[Entry] = set()
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def keep(self, entry: Entry, opened: Opened) -> None:
+        """Keep a descriptor of the file of `entry`, which the caller goes on to use."""
+        if entry in self._files or not hasattr(os, "pread"):  # they share one position elsewhere
+            return
+        own = opened.again()
+        if own is None:
+            return
+        self._files[entry] = own
+        self._used.add(entry)
+        if len(self._files) > _MOST:
+            self.drop(next(iter(self._files)))
+
+    def open(self, entry: Entry) -> Opened | None:
+        """Return the open file of `entry` as the caller's own, None when there is none."""
+        kept = self._files.get(entry)
+        if kept is None:
+            return None
+        self._files.move_to_end(entry)
+        self._used.add(entry)
+        return kept.again()
+
+    def drop(self, entry: Entry) -> None:
+        """Close the file of an entry, if it is open."""
+        opened = self._files.pop(entry, None)
+        self._used.discard(entry)
+        if opened is not None:
+            opened.close()
+
+    def rest(self) -> None:
+        """Close what was not used since the last call: a file that was deleted takes room."""
+        for entry in [entry for entry in self._files if entry not in self._used]:
+            self.drop(entry)
+        self._used.clear()
+
+    def close(self) -> None:
+        """Close all."""
+        self._used.clear()
+        self.rest()

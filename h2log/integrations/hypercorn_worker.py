@@ -1,0 +1,104 @@
+"""The log of a Hypercorn worker that somebody else has started; see `integrations.hypercorn`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, TypeVar
+
+from hypercorn.config import Config
+
+from h2log.config import Settings
+from h2log.errors import UsageError
+from h2log.integrations.asgi_middleware import settings_of
+from h2log.integrations.hypercorn_trace import install
+from h2log.integrations.hypercorn_tracer import TracedLogger, Tracer
+from h2log.integrations.log_thread import LogThread
+
+__all__ = ["WorkerLogger", "traced"]
+
+_Config = TypeVar("_Config", bound=Config)
+
+
+class WorkerLogger(TracedLogger):
+    """Hypercorn's logger with our access log beside it: `config.logger_class`.
+
+    Hypercorn makes it when it begins to serve, in each worker. What is wrong with the settings or
+    the files ends the worker with one line; `raises`, it is a UsageError.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        settings: Settings | Mapping[str, Any] | str | os.PathLike[str] | None = None,
+        *,
+        raises: bool = False,
+    ) -> None:
+        try:
+            if config.worker_class == "trio":
+                raise UsageError(
+                    "Hypercorn's trio workers cannot be traced: use h2log.asgi.AccessLogMiddleware"
+                )
+            install()
+            if config.quic_bind:
+                _install_quic()
+            log = LogThread(settings_of(settings).log)
+            log.start()
+        except UsageError as error:
+            if raises:
+                raise
+            # Whatever Hypercorn has begun by now would end with tracebacks of its own.
+            sys.stderr.write(f"h2log: {error}\n")
+            sys.stderr.flush()
+            os._exit(1)
+        tell = log.tell if log.told else None
+        tracer = Tracer(log.put, tell, log.opening, log if log.block else None)
+        super().__init__(tracer, config)
+        _close_when_terminated(log, tracer)
+
+
+def traced(
+    config: _Config,
+    settings: Settings | Mapping[str, Any] | str | os.PathLike[str] | None = None,
+) -> _Config:
+    """Return `config`, which has h2log's access log from now on.
+
+    `settings` are as those of `h2log.asgi.AccessLogMiddleware`. Raises UsageError when they are
+    wrong; the server does, when a file cannot be opened.
+    """
+    settings_of(settings)
+    made = partial(WorkerLogger, settings=settings, raises=True)
+    config.logger_class = made  # type: ignore[assignment]
+    return config
+
+
+def _install_quic() -> None:
+    try:
+        from h2log.integrations.hypercorn_quic import install_quic
+    except ImportError:
+        raise UsageError("quic_bind needs aioquic: pip install 'h2log[h3]'") from None
+    install_quic()
+
+
+def _close_when_terminated(log: LogThread, tracer: Tracer) -> None:
+    """Write the last lines before a SIGTERM that nobody else handles ends the process.
+
+    When one of several workers has ended, Hypercorn terminates the others, which still drain.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        return
+
+    def last_words(number: int, frame: object) -> None:
+        log.end_open()
+        tracer.shut()
+        log.close()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, last_words)
