@@ -81,6 +81,7 @@ class Http2Leg(Room, asyncio.BufferedProtocol):
         "_session",
         "_shared",
         "_shutting",
+        "_special",
         "_stall",
         "_stalled",
         "_transport",
@@ -94,6 +95,9 @@ class Http2Leg(Room, asyncio.BufferedProtocol):
         self._shared = shared
         self._kept = shared.dispatcher.kept
         self._asgi = shared.asgi
+        # Whether more is to be done of each request than to look for it in memory.
+        usual = shared.asgi is None and shared.proxies is None
+        self._special = not usual or session.opening is not None
         self._conn = Connection(self, limits, monotonic())
         self._transport: asyncio.Transport | None = None
         self._done: list[Exchange] = []  # responses in the output that is to be flushed
@@ -295,19 +299,21 @@ class Http2Leg(Room, asyncio.BufferedProtocol):
         active = exchange.active = len(conn.streams) + 1
         if active > session.peak:
             session.peak = active
-        proxies = self._shared.proxies
-        if proxies is not None:
-            exchange.origin = proxies.of(session, head.fields, self._scheme)
-        if session.opening is not None:
+        wished: str | None = None
+        if self._special:
+            proxies = self._shared.proxies
+            if proxies is not None:
+                exchange.origin = proxies.of(session, head.fields, self._scheme)
             exchange.announce()
-        if self._asgi is not None:
-            self._take(stream_id, exchange, head, ended)
-            return
-        wished: str | None = head.rest.memo
+            if self._asgi is not None:
+                self._take(stream_id, exchange, head, ended)
+                return
+            if exchange.origin is not None:
+                wished = _plain_wish(head, exchange.origin.scheme)
         if wished is None:
-            wished = head.rest.memo = _plain_wish(head, self._scheme)
-        if proxies is not None and exchange.origin is not None:
-            wished = _plain_wish(head, exchange.origin.scheme)
+            wished = head.rest.memo
+            if wished is None:
+                wished = head.rest.memo = _plain_wish(head, self._scheme)
         if wished and ended:
             path: str | None = head.memo
             if path is None:

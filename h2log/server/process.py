@@ -94,14 +94,15 @@ def serve_process(
     stops the start: the certificate, the log, the address; StartupError when the application's
     own start fails.
     """
-    context = None
+    context = watch = None
     if not settings.server.insecure:
+        watch = PairWatch(settings.tls.files)  # before they are read: no change is missed
         context = tls_context(settings.tls)
     given = given_sockets()
     tune()
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         serving = threading.Event()
-        main = _serve(app, settings, context, announce, serving, given, make)
+        main = _serve(app, settings, context, watch, announce, serving, given, make)
         stuck = run_on(runner.get_loop(), main, serving.is_set).stuck
         leave_soon(stuck)
 
@@ -210,6 +211,7 @@ async def _serve(
     app: App | AsgiApp,
     settings: Settings,
     context: ssl.SSLContext | None,
+    watch: PairWatch | None,
     announce: Callable[[str], None],
     serving: threading.Event,
     given: list[socket.socket],
@@ -230,7 +232,7 @@ async def _serve(
         asked = _stop_signals()
         if await _started(app, asked):
             try:
-                async with _renewing(server, settings, asked):
+                async with _renewing(server, settings, watch, asked):
                     serving.set()
                     sockets = listening(settings.server, given)
                     try:
@@ -248,13 +250,12 @@ async def _serve(
 
 @contextlib.asynccontextmanager
 async def _renewing(
-    server: Serves, settings: Settings, asked: asyncio.Queue[int]
+    server: Serves, settings: Settings, watch: PairWatch | None, asked: asyncio.Queue[int]
 ) -> AsyncIterator[None]:
-    """Renew the certificate when its files change, and on SIGHUP."""
+    """Renew the certificate when its files change, which `watch` says, and on SIGHUP."""
     loop = asyncio.get_running_loop()
     closed = hung_up()
     tls = None if settings.server.insecure else settings.tls
-    watch = None if tls is None else PairWatch(tls.files)
     timer: asyncio.TimerHandle | None = None
 
     def renew() -> None:

@@ -119,6 +119,7 @@ class _Supervisor:
         settings = self._settings
         self._asked: asyncio.Queue[int] = asyncio.Queue()
         self._notifier = Notifier()
+        watch = PairWatch(settings.tls.files)  # before anybody reads them: no change is missed
         given = given_sockets()
         # What was handed over stays for good: a reload binds nothing in its place.
         self._handed = bool(given) or settings.server.fd >= 0
@@ -155,7 +156,7 @@ class _Supervisor:
                         await control.open()
                     async with self._keeper.alone():
                         self._announce(announce, url)
-                    self._crew.spawn(self._look())
+                    self._crew.spawn(self._look(watch))
                     if self._sources is not None:
                         self._crew.spawn(self._follow(self._sources))
                     self._notifier.ready(f"{len(self._crew.slots)} workers serve")
@@ -227,10 +228,9 @@ class _Supervisor:
         except OSError as error:
             raise UsageError(f"cannot write to standard output: {error.strerror}") from None
 
-    async def _look(self) -> None:
-        """Look after the workers and the certificate, from time to time."""
+    async def _look(self, watch: PairWatch) -> None:
+        """Look after the workers and the certificate, which has `watch`, from time to time."""
         tls = self._settings.tls
-        watch = PairWatch(tls.files)
         looked = monotonic()
         while True:
             await asyncio.sleep(LOOK_EVERY)

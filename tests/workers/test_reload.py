@@ -200,6 +200,29 @@ def test_one_process_renews_its_certificate(pair: Certificates, tmp_path: Path, 
         assert server.stop() == 0
 
 
+RENEWING = """
+from pathlib import Path
+from h2log import App
+from h2log.server.certificates import make_certificates
+
+app = App()
+
+@app.on_start
+async def renew():
+    make_certificates(Path({folder!r}), ["meanwhile.test"])
+"""
+
+
+def test_a_certificate_that_changes_before_it_is_served(pair: Certificates, tmp_path: Path) -> None:
+    """The files are watched from before they are read: a long start hides no change."""
+    (tmp_path / "renewing.py").write_text(RENEWING.format(folder=str(pair.cert.parent)))
+    arguments = ["run", "renewing:app", "--app-dir", str(tmp_path)]
+    with Process(*arguments, certs=pair, log=tmp_path / "access.log") as server:
+        text = pair.cert.read_text()
+        poll(lambda: presented(server) == ssl.PEM_cert_to_DER_cert(text.partition(END)[0] + END))
+        assert server.stop() == 0
+
+
 def serve(server: Process, count: int) -> bool:
     """Say whether so many processes serve."""
     return len(workers(server)) == count
