@@ -6,7 +6,9 @@ open when a connection ends; the application would wait for ever, and the reques
 line. It stops altogether at content for a request that was answered already, and when it drains it
 waits for a datagram that nobody sends. So: such streams are closed (the application is told, as
 HTTP/2's is), such content is left out, requests that come while it drains are rejected
-(H3_REQUEST_REJECTED, RFC 9114 section 8.1), and connections without a request are closed then.
+(H3_REQUEST_REJECTED, RFC 9114 section 8.1), and connections without a request are closed then,
+once the client has acknowledged what it was sent. A connection that fails ends by itself: Hypercorn
+would stop serving all of them.
 
 What stays is Hypercorn's: one queue for the datagrams of all connections, so that an application
 which does not read its request's content holds up the others; and the peer that vanishes without a
@@ -261,7 +263,7 @@ class TracedUDPServer(UDPServer):
         while not quic.idle:
             rested.clear()
             for connection in {id(one): one for one in quic.connections.values()}.values():
-                if connection.h3 is None or not connection.h3.streams:
+                if connection.h3 is None or _is_at_rest(connection):
                     connection.quic.close(error_code=_NO_ERROR)
                     await quic.send_all(connection)
             # A closed one is forgotten after three probe timeouts (RFC 9000 section 10.2).
@@ -269,6 +271,21 @@ class TracedUDPServer(UDPServer):
                 await asyncio.wait_for(rested.wait(), 0.05)
         # It waits for a datagram: one that is none.
         await self.protocol_queue.put(RawData(data=b"", address=("", 0)))
+
+
+def _is_at_rest(connection: Any) -> bool:
+    """Say whether a connection has nothing open, and its peer has all that was sent to it.
+
+    What is not acknowledged when a connection is closed is never sent again.
+    """
+    if connection.h3.streams:
+        return False
+    sending = getattr(connection.quic, "_streams", {})
+    return all(
+        stream.sender.is_finished
+        for stream_id, stream in sending.items()
+        if stream_id % 4 == 0  # requests (RFC 9000 section 2.1)
+    )
 
 
 def install_quic() -> None:

@@ -15,8 +15,13 @@ their place by `install` for the whole process; they do nothing for a `Config` t
 The names that are replaced are no promise of Hypercorn's, so `install` refuses a version that it
 does not know. What Hypercorn cannot tell: a connection before its TLS handshake is done, and so
 those that fail; the bytes of header sections (`-`); waiting for flow control and for the socket
-(`-`); the request that made the `h2` package end a connection, when no stream was begun (too many
-at once, a header block that cannot be decoded): of it there is only the session's reason.
+(`-`); the request that made the `h2` package or aioquic end a connection, when no stream was begun
+(too many at once, a header block that cannot be decoded, fields that RFC 9114 does not allow): of
+it there is only the session's reason.
+
+Some of it is more than telling: what Hypercorn fails at is refused with a line (see `declined`),
+in place of the connection; one that the client has closed ends then, and not at its idle timeout;
+a WebSocket that Hypercorn refuses by itself does not stay open.
 """
 
 from __future__ import annotations

@@ -80,11 +80,11 @@ class Tracer:
 
     def gone(self, session: Session, reason: str) -> None:
         """A connection has ended."""
-        self._sessions.discard(session)
         session.duration = monotonic() - session.opened
         session.reason = reason
-        if self._tell is not None:
+        if self._tell is not None and session in self._sessions:
             self._tell("closed", session)
+        self._sessions.discard(session)
 
     def shut(self) -> None:
         """The process ends, and every connection with it."""

@@ -95,6 +95,7 @@ def _close_when_terminated(log: LogThread, tracer: Tracer) -> None:
         return
 
     def last_words(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # Hypercorn may say it once more
         log.end_open()
         tracer.shut()
         log.close()

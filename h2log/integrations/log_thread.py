@@ -149,9 +149,11 @@ class LogThread:
             self._hand_over(self._opened, record.opening())
 
     def put(self, record: AccessRecord) -> None:
-        """Take a finished record."""
-        self._open.pop(id(record), None)
-        self._hand_over(self._put, record)
+        """Take a finished record, of a request that this process has opened."""
+        if self._process != os.getpid():
+            self._forget()  # those that were open when we were forked are the other's
+        if self._open.pop(id(record), None) is not None:
+            self._hand_over(self._put, record)
 
     def tell(self, event: str, session: Session) -> None:
         """Take a session's event, `opened` or `closed`."""

@@ -14,7 +14,7 @@ from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.h3.connection import H3_ALPN, H3Connection
 from aioquic.h3.events import DataReceived, H3Event, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.events import QuicEvent, StreamReset
+from aioquic.quic.events import ConnectionTerminated, QuicEvent, StreamReset
 
 from tests.support import PATIENCE
 
@@ -40,6 +40,8 @@ class H3Client(QuicConnectionProtocol):
         self._http = H3Connection(self._quic)
         self.replies: dict[int, H3Reply] = {}
         self.heard = asyncio.Event()
+        self.ended = False
+        """The connection was closed."""
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -58,6 +60,8 @@ class H3Client(QuicConnectionProtocol):
 
     def quic_event_received(self, event: QuicEvent) -> None:
         """Take what came."""
+        if isinstance(event, ConnectionTerminated):
+            self.ended = True
         if isinstance(event, StreamReset) and event.stream_id in self.replies:
             reply = self.replies[event.stream_id]
             reply.reset = event.error_code
@@ -84,9 +88,10 @@ class H3Client(QuicConnectionProtocol):
         path: str,
         fields: Iterable[tuple[bytes, bytes]] = (),
         body: bytes | None = None,
+        *,
+        end: bool = True,
     ) -> int:
-        """Send a request; return its stream."""
-        stream_id = self._quic.get_next_available_stream_id()
+        """Send a request; return its stream. Without `end` more content is to come."""
         head = [
             (b":method", method.encode()),
             (b":scheme", b"https"),
@@ -94,12 +99,25 @@ class H3Client(QuicConnectionProtocol):
             (b":path", path.encode()),
             *fields,
         ]
-        self._http.send_headers(stream_id, head, end_stream=body is None)
-        if body is not None:
-            self._http.send_data(stream_id, body, end_stream=True)
+        return self.send_head(head, body, end=end)
+
+    def send_head(
+        self, head: list[tuple[bytes, bytes]], body: bytes | None = None, *, end: bool = True
+    ) -> int:
+        """Send a request with its pseudo fields as they are; return its stream."""
+        stream_id = self._quic.get_next_available_stream_id()
         self.replies[stream_id] = H3Reply()
-        self.transmit()
+        self._http.send_headers(stream_id, head, end_stream=body is None)
+        if body is None:
+            self.transmit()
+        else:
+            self.send_content(stream_id, body, end=end)
         return stream_id
+
+    def send_content(self, stream_id: int, body: bytes, *, end: bool = True) -> None:
+        """Send content of a request."""
+        self._http.send_data(stream_id, body, end_stream=end)
+        self.transmit()
 
     def cancel(self, stream_id: int, code: int = 0x10C) -> None:
         """Want no response any more (H3_REQUEST_CANCELLED)."""

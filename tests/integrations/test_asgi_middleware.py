@@ -378,3 +378,60 @@ def test_settings_that_are_wrong(tmp_path: Path) -> None:
         AccessLogMiddleware(app, settings={"log": {"access": [{"nothing": 1}]}})
     with pytest.raises(UsageError, match=r"missing\.toml"):
         AccessLogMiddleware(app, settings=tmp_path / "missing.toml")
+
+
+async def test_clients_of_a_proxy(log: Lines) -> None:
+    """A client that a proxy tells of has no port, and no session with what else is told of it."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        await send({"type": "http.response.body"})
+
+    middleware = around(app, log)
+    server = Server()
+    for _ in range(2):
+        asked = scope(path="/proxied", client=("203.0.113.1", 0))
+        await middleware(asked, server.receive, server.send)
+    first, second = await log.of("/proxied", 2)
+    assert first.session != second.session
+    assert (first.client, first.port) == ("203.0.113.1", None)
+
+
+TWICE = """
+import asyncio, os
+from h2log.asgi import AccessLogMiddleware
+
+async def app(scope, receive, send):
+    if scope["path"] == "/left-open":
+        await asyncio.Event().wait()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body"})
+
+settings = {"log": {"access": [{"path": "LOG", "format": "h2log-full", "flush_interval": "60s"}]}}
+middleware = AccessLogMiddleware(app, settings=settings)
+
+async def ask(path):
+    async def send(message): pass
+    scope = {"type": "http", "path": path, "http_version": "1.1", "method": "GET"}
+    await middleware(scope, None, send)
+
+asyncio.run(ask("/first"))
+loop = asyncio.new_event_loop()
+left = loop.create_task(ask("/left-open"))
+loop.run_until_complete(ask("/second"))
+child = os.fork()
+if child == 0:
+    asyncio.run(ask("/child"))
+else:
+    _, status = os.waitpid(child, 0)
+    raise SystemExit(os.waitstatus_to_exitcode(status))
+"""
+
+
+def test_loops_and_forks(log: Lines) -> None:
+    """It outlives a loop; a forked process writes what is its own, and nothing a second time."""
+    program = TWICE.replace("LOG", str(log.path))
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=30, check=False)
+    assert done.returncode == 0
+    targets = sorted(line.target for line in log.all() if line.target is not None)
+    assert targets == ["/child", "/first", "/left-open", "/second"]

@@ -13,9 +13,10 @@ import pytest
 from websockets.asyncio.client import connect
 
 from h2log.access.record import Outcome
+from h2log.server.certificates import Certificates
 from tests.integrations.other_server import OtherServer
 from tests.server.h2_client import H2Client
-from tests.support import Process, eventually, run
+from tests.support import Process, client_context, eventually, run
 
 APP = "tests.integrations.asgi_app"
 SERVERS = {
@@ -268,3 +269,23 @@ async def test_under_h2log_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             assert server.stop() == 0
     assert [line.path for line in server.lines] == ["/h2log", "/hypercorn"]
     assert not (tmp_path / "access.log").exists()
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+async def test_tls_and_proxies_in_uvicorn(loop: str, tmp_path: Path, certs: Certificates) -> None:
+    """A connection of TLS is one session; each request has the client that a proxy names."""
+    environ = {"LOG_SETTINGS": str(settings(tmp_path))}
+    tls = ["--ssl-certfile", str(certs.cert), "--ssl-keyfile", str(certs.key)]
+    command = ["uvicorn", "--loop", loop, *tls, "--port", "{port}", f"{APP}:logged"]
+    with OtherServer(command, tmp_path / "access.log", environ) as server:
+        url = f"https://127.0.0.1:{server.port}/from"
+        async with httpx.AsyncClient(verify=client_context(certs)) as client:
+            for n in (1, 2):
+                await client.get(f"{url}?{n}", headers={"x-forwarded-for": f"203.0.113.{n}"})
+            await client.get(f"{url}?3")
+        lines = [await server.full.one(f"/from?{n}") for n in (1, 2, 3)]
+    assert [line.client for line in lines] == ["203.0.113.1", "203.0.113.2", "127.0.0.1"]
+    assert [line.nth for line in lines] == [1, 2, 3]
+    assert len({line.session for line in lines}) == 1
+    assert lines[0].port is None and lines[2].port is not None
+    assert {line.tls_version for line in lines} == {"TLSv1.3"}

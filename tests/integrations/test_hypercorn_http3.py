@@ -120,13 +120,23 @@ async def test_the_end(tmp_path: Path, certs: Certificates) -> None:
             H3Client.open(running.port) as client,
         ):
             await idle.request("GET", "/idle")
-            slow = client.send("GET", "/slow")
+            open_one = client.send("POST", "/length", (), b"", end=False)
             await client.request("GET", "/here")
             running.signal()
-            assert (await client.reply(slow)).status == 200
+            while not idle.ended:  # by then the server drains
+                await asyncio.sleep(0.01)
+            assert (await client.reply(client.send("GET", "/new"))).reset == 0x10B
+            client.send_content(open_one, b"12345")
+            answer = await client.reply(open_one)
+            assert (answer.status, answer.body) == (200, b"5")
             assert await asyncio.to_thread(running.wait, 5) == 0
-    assert (await running.full.one("/slow")).outcome is Outcome.COMPLETE
-    assert len(running.full.all()) == 3
+    lines = {line.target: line.outcome for line in running.full.all()}
+    assert lines == {
+        "/idle": Outcome.COMPLETE,
+        "/here": Outcome.COMPLETE,
+        "/new": Outcome.REFUSED,
+        "/length": Outcome.COMPLETE,
+    }
 
 
 async def test_the_end_of_what_does_not_end(tmp_path: Path, certs: Certificates) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from h2log.access.record import AccessRecord, Outcome, Session
+from h2log.access.record import UNKNOWN, AccessRecord, Outcome, Session
 from h2log.access.skip import NAMES, SkipError, compile_skip
 
 
@@ -80,6 +80,15 @@ def test_without_a_response_there_is_no_order() -> None:
         assert compile_skip(expression)(lost) is False
     assert compile_skip("status == 0")(lost) is True
     assert compile_skip("status != 200")(lost) is True
+
+
+def test_a_stream_that_is_not_known_has_no_order() -> None:
+    """Neither has a stream that another server keeps to itself."""
+    made = record()
+    made.stream_id = UNKNOWN
+    for expression in ("stream < 9", "stream >= 0", "1 > stream", "-5 < stream < 9"):
+        assert compile_skip(expression)(made) is False
+    assert compile_skip("stream != 1")(made) is True
 
 
 def test_an_open_request_has_no_outcome() -> None:
