@@ -149,21 +149,16 @@ class Http2Reply:
 
     def start(self, response: Response, end: bool) -> None:
         """Send the header section."""
-        block = header_block(response) + self._leg.tail(self.exchange, wall())
-        if not self._stream.closed:
-            exchange = self.exchange
-            exchange.status = response.status
-            exchange.response = response
-            exchange.header_sent = len(block)
-            exchange.details().headers_at = monotonic()
-            self._conn.send_headers(self._stream, block, end)
-            self._leg.flush_soon()
+        self._start(response, header_block(response), end)
 
     def start_head(self, head: ResponseHead, end: bool) -> None:
         """Send the header section that came as bytes."""
+        self._start(head, head.block, end)
+
+    def _start(self, head: Response | ResponseHead, block: bytes, end: bool) -> None:
         if not self._stream.closed:
-            block = head.block + self._leg.tail(self.exchange, wall())
             exchange = self.exchange
+            block += self._leg.tail(exchange, wall())
             exchange.status = head.status
             exchange.response = head
             exchange.header_sent = len(block)
