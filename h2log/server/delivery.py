@@ -162,10 +162,10 @@ async def _send_file(
             size = await reply.room(min(left, FILE_CHUNK))
             if not size:
                 return
-            # Files that share a connection take turns, which waiting for a thread gives them: but
-            # for their last piece.
+            # Files that share a connection take turns, which waiting for a thread gives them; what
+            # is over after one turn waits for none.
             piece = None
-            if left <= size or reply.alone:
+            if content.length <= FILE_CHUNK or reply.alone:
                 piece = _read_now(descriptor, size, offset)
             if piece is None:
                 read = partial(_read, content.file, size, offset)

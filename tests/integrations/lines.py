@@ -22,10 +22,11 @@ class Lines:
         self.path = path
 
     def all(self) -> list[Line]:
-        """Return the lines so far; one that does not parse raises ValueError."""
+        """Return the whole lines so far; one that does not parse raises ValueError."""
         if not self.path.exists():
             return []
-        texts = self.path.read_text("ascii").splitlines()
+        # What is being written just now may end in the middle of a line.
+        texts = self.path.read_text("ascii").rpartition("\n")[0].splitlines()
         return [parse_line("h2log-full", text) for text in texts if not is_note(text)]
 
     async def of(self, target: str, count: int = 1) -> list[Line]:
