@@ -7,7 +7,6 @@ import os
 from h2log.cli.serve import announce
 from h2log.config import Settings
 from h2log.errors import UsageError
-from h2log.integrations.hypercorn_server import HypercornServer
 from h2log.logfile.applog import configure
 from h2log.server.process import serve_process
 from h2log.workers.notify import Notifier
@@ -29,6 +28,8 @@ def start_hypercorn(program: Program, settings: Settings, *, reload: bool = Fals
             "systemd's watchdog is answered by h2log's own server: leave out WatchdogSec, or "
             "--server hypercorn"
         )
+    from h2log.integrations.hypercorn_server import HypercornServer  # a start without it is quicker
+
     notifier = Notifier()
 
     def listening(url: str) -> None:
