@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 from h2log.clock import wall
 from h2log.logfile.writer import LogWriter
 
-__all__ = ["BlockWriter"]
+__all__ = ["AHEAD", "BlockWriter"]
+
+AHEAD: Final = 1024 * 1024
+"""Bytes that are taken from the workers ahead of their being written."""
 
 
 class BlockWriter(LogWriter):
@@ -31,9 +34,11 @@ class BlockWriter(LogWriter):
     def behind(self) -> bool:
         """Whether lines come faster than they are written, though nothing is wrong.
 
-        Then they are better off where they come from: here they would be dropped at the bound.
+        Then they are better off where they come from: here they would be dropped at the bound, and
+        what is written and not acknowledged when this process is killed comes again: it must be no
+        more than the next one looks for at the file's end.
         """
-        return not self._failing and self._queue.size > self._max_buffer // 2
+        return not self._failing and self._queue.size > min(self._max_buffer // 2, AHEAD)
 
     def put(self, record: Any) -> None:
         """Take a text of one or more lines, of this process's own."""

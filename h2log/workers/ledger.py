@@ -88,7 +88,8 @@ class Ledger:
             return None
         writer = place.writer
         if not span.text:
-            if span.reason:
+            told = again and place.told(self.number, span.first, span.last)
+            if span.reason and not told:
                 writer.miss(span.lines, span.first, span.last, self.number, span.reason)
             return None
         text, lines = span.text, span.lines

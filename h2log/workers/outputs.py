@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+from io import BytesIO
 from typing import Any, Final
 
 import msgspec
 
+from h2log.access.notes import read_note
 from h2log.access.record import AccessRecord, Session
 from h2log.access.session_formats import SESSION_FORMATS
 from h2log.config import LogSettings
@@ -34,9 +36,21 @@ from h2log.workers.messages import APP, SESSION
 
 __all__ = ["Outputs", "Place", "lines_of"]
 
-_TAIL: Final = 8 * 1024 * 1024
-"""Bytes at a file's end among which lines are looked for that were perhaps written: as much as is
-on its way at a time, many times over."""
+_TAIL: Final = 64 * 1024 * 1024
+"""Bytes at a file's end among which lines are looked for that were perhaps written. One process
+writes a few MiB at the most without their being acknowledged (see `BlockWriter.behind`); but when
+one after the other is killed, those of a worker that was late are further back."""
+_REMEMBERED: Final = 60.0
+"""Seconds within which every worker has come with what it has to send again, or is replaced."""
+
+
+class Tail:
+    """What another process wrote last: the lines, by their hashes, and what notes tell of."""
+
+    def __init__(self, lines: set[int], notes: list[tuple[int, int, int]]) -> None:
+        self.lines = lines
+        self.notes = notes
+        """Worker, first and last number of the lines that are missing."""
 
 
 class Place:
@@ -49,14 +63,24 @@ class Place:
         self.selection: Selection | None = None
         """What makes lines of records, for an output of the access log."""
         self.immediate = False
-        self.tail: set[bytes] | None = None
-        """The last lines that another process wrote, if one did."""
+        self.tail: Tail | None = None
+        """The end of what another process wrote, if one did."""
 
     def unwritten(self, text: bytes) -> bytes:
         """Return the lines of `text` that are not among the last ones of another process."""
-        if not self.tail:
+        if self.tail is None:
             return text
-        return b"".join([line for line in text.splitlines(True) if line not in self.tail])
+        known = self.tail.lines
+        return b"".join([line for line in text.splitlines(True) if hash(line) not in known])
+
+    def told(self, worker: int, first: int, last: int) -> bool:
+        """Say whether a note of another process tells that these lines of a worker are missing."""
+        notes = () if self.tail is None or not first else self.tail.notes
+        return any(who == worker and a <= first and last <= z for who, a, z in notes)
+
+    def forget(self) -> None:
+        """Forget what another process wrote."""
+        self.tail = None
 
     async def open(self) -> None:
         """Open. Raises UsageError."""
@@ -103,6 +127,7 @@ class Outputs:
                     place = opened[key] = _place(index, wish, settings, redact)
                     if again and is_file_path(place.writer.path):
                         place.tail = _last_lines(place.writer.path)
+                        asyncio.get_running_loop().call_later(_REMEMBERED, place.forget)
                     await place.open()
                 generation.places[index] = place
         except BaseException:
@@ -233,8 +258,8 @@ def _place(index: int, output: Any, settings: LogSettings, redact: Any) -> Place
     return place
 
 
-def _last_lines(path: str) -> set[bytes] | None:
-    """Return the last lines of a file; what was begun of one is cut off, it will come again."""
+def _last_lines(path: str) -> Tail | None:
+    """Return the end of a file; what was begun of a line is cut off, it will come again."""
     try:
         with open(path, "rb+") as file:
             size = file.seek(0, os.SEEK_END)
@@ -245,7 +270,17 @@ def _last_lines(path: str) -> set[bytes] | None:
                 file.truncate(size - len(tail) + whole)
     except (OSError, ValueError):  # not there, or no file that could be read
         return None
-    return set(tail[:whole].splitlines(True))
+    lines: set[int] = set()
+    notes: list[tuple[int, int, int]] = []
+    for line in BytesIO(tail[:whole]):
+        lines.add(hash(line))
+        if line[:1] == b"#" or (line[:1] == b"{" and b"h2log.note" in line):
+            try:
+                note = read_note(line.decode().rstrip("\n"))
+            except ValueError:
+                continue
+            notes.append((note.worker, note.first, note.last))
+    return Tail(lines, notes)
 
 
 def lines_of(place: Place, records: list[AccessRecord]) -> list[tuple[bytes, str]]:

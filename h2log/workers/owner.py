@@ -28,6 +28,7 @@ from h2log.errors import UsageError
 from h2log.logfile.applog import configure
 from h2log.logfile.faults import install
 from h2log.server.process import loop_factory
+from h2log.workers.blocks import AHEAD
 from h2log.workers.channel import Channel, frame
 from h2log.workers.ledger import Ledger
 from h2log.workers.messages import (
@@ -60,6 +61,8 @@ _logger = logging.getLogger("h2log.log")
 
 _LOOK: Final = 0.05
 """Seconds between two looks at what was written, while something is to be acknowledged."""
+_SOON: Final = 0.005
+"""The same while nothing is read, because an output is behind."""
 _PACE: Final = 0.01
 """Seconds between two looks at what a worker has sent: some 60 KB at full speed, which its socket
 holds, also when the worker is killed meanwhile."""
@@ -93,6 +96,7 @@ class Owner:
         self._idle = asyncio.Event()  # no worker is left
         self._idle.set()
         self._look_due: asyncio.TimerHandle | None = None
+        self._taken = 0  # bytes of lines since the last look
         self._full = False  # an output takes no more
         self._holding = False  # somebody else writes to standard output
         self._paused = False
@@ -195,7 +199,8 @@ class Owner:
         match message:
             case Turn():
                 ledger.take(message)
-                if not self._paused and self._outputs.full:
+                self._taken += sum(len(span.text) for span in message.spans)
+                if self._taken > AHEAD or (not self._paused and self._outputs.full):
                     self._look()
                 else:
                     self._look_soon()
@@ -251,9 +256,9 @@ class Owner:
 
     # What was written
 
-    def _look_soon(self) -> None:
+    def _look_soon(self, seconds: float = _LOOK) -> None:
         if self._look_due is None:
-            self._look_due = self._loop.call_later(_LOOK, self._look)
+            self._look_due = self._loop.call_later(seconds, self._look)
 
     def _look(self) -> None:
         """Acknowledge what is written; read no more while that is behind."""
@@ -261,6 +266,7 @@ class Owner:
             self._look_due.cancel()
             self._look_due = None
         again = False
+        self._taken = 0
         for client in self._clients.values():
             turn = client.ledger.acknowledge()
             if turn and client.channel is not None:
@@ -268,7 +274,9 @@ class Owner:
             again = again or client.ledger.pending
         full = self._full = self._outputs.full
         self._pause_or_resume()
-        if again or full:
+        if full:
+            self._look_soon(_SOON)
+        elif again:
             self._look_soon()
 
     def _pause_or_resume(self) -> None:
