@@ -327,6 +327,11 @@ class _Supervisor:
                 for sock in sockets:
                     sock.close()
             raise
+        except asyncio.CancelledError:  # the server stops, and closes those in force
+            if sockets is not old.sockets:
+                for sock in old.sockets if self._crew.generation is new else sockets:
+                    sock.close()
+            raise
         if sockets is not old.sockets:
             for sock in old.sockets:  # ours: workers that drain have their own
                 sock.close()
