@@ -136,11 +136,11 @@ class AsgiHost:
             if head.method == "CONNECT":
                 self.refuse(HTTPError(501), exchange, reply)
                 return
-            scope = self.scope(kind, head, exchange, reply)
+            scope = self.scope(head, exchange, reply)
             call = HttpCall(self, self._app.call, scope, exchange, reply, content)
             self.begin(call, exchange)
             return
-        scope = self.scope(kind, head, exchange, reply)
+        scope = self.scope(head, exchange, reply)
         try:
             websocket = WebSocketCall(
                 self, self._app.call, scope, exchange, reply, content, self._websocket
@@ -166,7 +166,7 @@ class AsgiHost:
             self.tasks[task].not_begun()
             self.done(task)
 
-    def scope(self, kind: str, head: Head, exchange: Exchange, reply: Reply) -> dict[str, Any]:
+    def scope(self, head: Head, exchange: Exchange, reply: Reply) -> dict[str, Any]:
         """Return the scope of a request, its own down to the list of header fields."""
         session = exchange.session
         connection: _Connection | None = session.served
