@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -37,6 +38,7 @@ __all__ = [
     "Done",
     "Process",
     "Running",
+    "accepts",
     "client_context",
     "eventually",
     "poll",
@@ -45,8 +47,8 @@ __all__ = [
 ]
 
 ROOT = Path(__file__).parent.parent
-PATIENCE = 10.0
-"""Seconds within which what is waited for has to happen, on a slow machine too."""
+PATIENCE = 30.0
+"""Seconds within which what is waited for has to happen, on a slow and busy machine too."""
 
 
 def client_context(certs: Certificates, *alpn: str) -> ssl.SSLContext:
@@ -413,6 +415,12 @@ class Process:
     def descriptors(self) -> int:
         """Return how many descriptors it has open."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+
+def accepts(path: Path) -> bool:
+    """Tell whether somebody listens on a Unix socket: its file is there a moment before."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        return client.connect_ex(str(path)) == 0
 
 
 def poll(condition: Callable[[], object], timeout: float = PATIENCE) -> None:

@@ -220,7 +220,9 @@ def test_systemd_socket_activate(tmp_path: Path, count: int) -> None:
     with process:
         try:
             poll(path.exists)
-            with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), timeout=30) as client:
+            with httpx.Client(
+                transport=httpx.HTTPTransport(uds=str(path), retries=3), timeout=30
+            ) as client:
                 assert client.get("http://localhost/").json()["client"] == "unix:"
             assert process.stdout is not None
             assert process.stdout.readline() == f"http://unix:{path}\n"

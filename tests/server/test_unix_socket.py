@@ -21,7 +21,7 @@ from h2log.errors import UsageError
 from h2log.server.certificates import Certificates
 from h2log.server.sockets import bind_unix, listening, place_of
 from tests.server.proxies import telling
-from tests.support import Process, Running, poll, run, tool
+from tests.support import Process, Running, accepts, poll, run, tool
 
 APP = "tests.server.telling_app:app"
 
@@ -118,7 +118,8 @@ def test_workers_share_it_and_a_reload_moves_it(tmp_path: Path) -> None:
         assert json.loads(done.stdout)["client"] == "unix:"
         new.unlink()  # as those who clean /tmp do: the next reload makes it again
         server.signal(signal.SIGHUP)
-        poll(new.exists)
+        poll(lambda: accepts(new))
+        # Its permissions are set before the first client can be accepted, not when it appears.
         assert owned(new) == 0o600
         assert server.stop() == 0
     assert not new.exists()

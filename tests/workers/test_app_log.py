@@ -15,7 +15,7 @@ import httpx
 
 from h2log.access.lines import is_note
 from h2log.server.certificates import Certificates
-from tests.support import PATIENCE, ROOT, Process, poll
+from tests.support import PATIENCE, ROOT, Process, accepts, poll
 from tests.workers.fleet import (
     SOCKET,
     Clients,
@@ -123,7 +123,7 @@ def test_one_pipe_for_all(tmp_path: Path) -> None:
     try:
         poll(lambda: asked > 20)  # their lines are more than the pipe takes
         (tmp_path / "go").touch()
-        poll((tmp_path / SOCKET).exists)  # all serve, which is about to be announced
+        poll(lambda: accepts(tmp_path / SOCKET))  # all serve, which is about to be announced
         with os.fdopen(read, "rb", buffering=512) as pipe:
             for line in pipe:
                 lines.append(line)

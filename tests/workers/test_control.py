@@ -15,7 +15,7 @@ from h2log.errors import UsageError
 from h2log.server.certificates import Certificates
 from h2log.workers import control
 from tests.server.wire import PING, RawClient
-from tests.support import PATIENCE, poll
+from tests.support import PATIENCE, accepts, poll
 from tests.workers.fleet import SOCKET, Clients, fleet, owner, settings, workers
 
 
@@ -35,7 +35,7 @@ def status(folder: Path) -> dict[str, Any]:
 async def test_status_tells_of_everything(certs: Certificates, tmp_path: Path) -> None:
     """Workers, counters of all, open requests with their age and without secrets, the logs."""
     with fleet(tmp_path, certs) as server:
-        poll((tmp_path / SOCKET).exists)
+        poll(lambda: accepts(tmp_path / SOCKET))
         assert stat.S_IMODE((tmp_path / SOCKET).stat().st_mode) == 0o600
         poll(lambda: all(tasks(tmp_path)) and len(status(tmp_path)["owner"]["logs"]) == 3)
         at_rest = tasks(tmp_path)
@@ -85,7 +85,7 @@ def test_reload_says_what_came_of_it(certs: Certificates, tmp_path: Path) -> Non
     """When it is done; what kept the old workers is an error."""
     with fleet(tmp_path, certs, noisy=True) as server:
         before = workers(server)
-        poll((tmp_path / SOCKET).exists)
+        poll(lambda: accepts(tmp_path / SOCKET))
         done = ask(tmp_path, "reload")
         assert (done.returncode, done.stdout) == (0, "reloaded: 2 workers are new\n"), done.stderr
         poll(lambda: len(workers(server)) == 2)
@@ -100,7 +100,7 @@ def test_reload_says_what_came_of_it(certs: Certificates, tmp_path: Path) -> Non
 def test_stop_returns_at_the_end(certs: Certificates, tmp_path: Path) -> None:
     """The server has drained then."""
     with fleet(tmp_path, certs) as server:
-        poll((tmp_path / SOCKET).exists)
+        poll(lambda: accepts(tmp_path / SOCKET))
         done = ask(tmp_path, "stop")
         assert (done.returncode, done.stdout) == (0, "stopped\n"), done.stderr
         assert server.wait(1) == 0
