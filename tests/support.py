@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -41,6 +42,7 @@ __all__ = [
     "accepts",
     "client_context",
     "eventually",
+    "fill",
     "poll",
     "run",
     "tool",
@@ -109,6 +111,17 @@ async def eventually(condition: Callable[[], object], timeout: float = PATIENCE)
     async with asyncio.timeout(timeout):
         while not condition():
             await asyncio.sleep(0.002)
+
+
+def fill(disk: Path, free: int) -> Path:
+    """Fill a file system but for about `free` bytes; return the file that does."""
+    stuffing = disk / "stuffing"
+    with stuffing.open("wb", buffering=0) as file:
+        with contextlib.suppress(OSError):  # others may write meanwhile: no sum says how much
+            while True:
+                file.write(bytes(4096))
+        file.truncate(file.tell() - free)
+    return stuffing
 
 
 # A server in this process

@@ -24,7 +24,7 @@ from tests.logfile.numbered import (
     put_many,
     written,
 )
-from tests.support import ROOT, eventually
+from tests.support import ROOT, eventually, fill
 
 BOUND = 65_536
 
@@ -43,14 +43,6 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip(f"cannot mount a small file system: {done.stderr.decode().strip()}")
     yield folder
     subprocess.run(["umount", "--lazy", folder], check=True)
-
-
-def fill(disk: Path, free: int) -> Path:
-    """Fill a disk but for about `free` bytes; return the file that does."""
-    stuffing = disk / "stuffing"
-    status = os.statvfs(disk)
-    stuffing.write_bytes(b"x" * (status.f_bavail * status.f_frsize - free))
-    return stuffing
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -24,7 +23,6 @@ __all__ = [
     "Load",
     "Told",
     "answered",
-    "fill",
     "load",
     "opened",
     "serving",
@@ -90,18 +88,6 @@ async def load(server: Process, *arguments: str, path: str = ARTICLE) -> Load:
     two, three, four, five = statuses
     lost = failed + errored + timed_out
     return Load(started, finished, succeeded, lost, (two, three, four, five))
-
-
-# The disk
-
-
-def fill(disk: Path, free: int) -> Path:
-    """Fill a disk but for about `free` bytes; return the file that does."""
-    stuffing = disk / "stuffing"
-    status = os.statvfs(disk)
-    with stuffing.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, status.f_bavail * status.f_frsize - free)
-    return stuffing
 
 
 # The logs

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from h2log.server.certificates import Certificates
-from tests.server.loads import fill, load, opened, serving, told
+from tests.server.loads import load, opened, serving, told
+from tests.support import fill
 
 BOUND = 64 * 1024
 OUTPUT = f'format = "h2log-full"\nmax_buffer = {BOUND}\noverload = "block"'

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from h2log.server.certificates import Certificates
-from tests.server.loads import answered, fill, load, opened, serving, told
-from tests.support import eventually
+from tests.server.loads import answered, load, opened, serving, told
+from tests.support import eventually, fill
 
 BOUND = 64 * 1024
 GROWTH = 32 * 1024 * 1024
