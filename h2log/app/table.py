@@ -341,7 +341,7 @@ def _attempt(files: _Files, request: Request, now: float) -> Answer | HTTPError:
     except HTTPError as error:
         if error.status != 404:
             raise
-        return error
+        return _unraised(error)
 
 
 async def _awaited(answer: Answer | HTTPError) -> Response | HTTPError:
@@ -352,7 +352,12 @@ async def _awaited(answer: Answer | HTTPError) -> Response | HTTPError:
     except HTTPError as error:
         if error.status != 404:
             raise
-        return error
+        return _unraised(error)
+
+
+def _unraised(error: HTTPError) -> HTTPError:
+    """Return the same error without a story: that would know the frame that keeps it."""
+    return HTTPError(error.status, error.detail, error.headers)
 
 
 def _discard(unsent: Response | HTTPError | None) -> None:
