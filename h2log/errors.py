@@ -8,6 +8,7 @@ An error carries its consequence: `SessionError` becomes GOAWAY, `StreamError` b
 from __future__ import annotations
 
 from http import HTTPStatus
+from typing import Final
 
 from h2.errors import ErrorCodes
 
@@ -86,9 +87,18 @@ class HTTPError(H2logError):
         super().__init__(f"{status} {self.detail}")
 
 
+# Their names of today (RFC 9110, section 15.5), which Python has from 3.13 on.
+_RENAMED: Final = {
+    413: "Content Too Large",
+    414: "URI Too Long",
+    416: "Range Not Satisfiable",
+    422: "Unprocessable Content",
+}
+
+
 def reason_phrase(status: int) -> str:
     """Return the standard reason phrase of `status`, or `Status N` for an unregistered one."""
     try:
-        return HTTPStatus(status).phrase
+        return _RENAMED.get(status) or HTTPStatus(status).phrase
     except ValueError:
         return f"Status {status}"

@@ -21,12 +21,12 @@ from typing import Any, Final
 
 from h2log.http2.hpack import Field
 
-__all__ = ["BAD_IN_AUTHORITY", "RequestHead", "parse_request", "trailer_fault"]
+__all__ = ["BAD_IN_AUTHORITY", "BAD_IN_PATH", "RequestHead", "parse_request", "trailer_fault"]
 
 _NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+").fullmatch
 _METHOD: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _BAD_IN_VALUE: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]|\A[ \t]|[ \t]\Z").search
-_BAD_IN_PATH: Final = re.compile(rb"[\x00-\x20\x7f]").search
+BAD_IN_PATH: Final = re.compile(rb"[\x00-\x20\x7f]").search
 BAD_IN_AUTHORITY: Final = re.compile(rb"[\x00-\x20\x7f@/?#\\]").search
 _SCHEME: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+.\-]*").fullmatch
 _DIGITS: Final = re.compile(rb"[0-9]{1,19}").fullmatch
@@ -90,18 +90,16 @@ class RequestHead:
         self.rest = Rest()
         """Shared by heads that differ in nothing but their path."""
 
-    def with_path(self, path: bytes) -> RequestHead | None:
-        """Return a head that differs in its path alone, None when it would be malformed.
+    def with_path(self, path: str) -> RequestHead:
+        """Return a head that differs in its path alone, which `paths.path_of` has found good.
 
         This head must be well-formed, and no CONNECT.
         """
-        if path[:1] != b"/" or _BAD_IN_PATH(path):
-            return None
         head = RequestHead.__new__(RequestHead)
         head.method = self.method
         head.scheme = self.scheme
         head.authority = self.authority
-        head.path = path.decode("latin-1")
+        head.path = path
         head.protocol = self.protocol
         head.fields = self.fields
         head.content_length = self.content_length
@@ -205,7 +203,7 @@ def _pseudo_fault(pseudo: dict[bytes, bytes]) -> str | None:
         return "invalid :scheme"
     if path is None:
         return "no :path"
-    if _BAD_IN_PATH(path):
+    if BAD_IN_PATH(path):
         return "invalid :path"
     if path[:1] != b"/" and not (path == b"*" and method == b"OPTIONS"):
         return "empty :path" if not path else ":path does not begin with /"

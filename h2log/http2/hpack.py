@@ -215,18 +215,18 @@ class Decoder:
         del self._dynamic[:gone]
 
 
-def path_literal(block: bytes, pos: int, end: int) -> bytes | None:
-    """Return the path if `block[pos:end]` is exactly one literal `:path` that is not indexed.
+def path_literal(literal: bytes) -> bytes | None:
+    """Return the path if `literal` is exactly one literal `:path` that is not indexed.
 
     None when it is anything else; what is wrong then is for `Decoder.decode` to say.
     """
-    if end - pos < 2 or block[pos] & 0xEF != _PATH_INDEX:
+    if len(literal) < 2 or literal[0] & 0xEF != _PATH_INDEX:
         return None
     try:
-        path, after = _string(block, pos + 1)
+        path, after = _string(literal, 1)
     except SessionError:
         return None
-    return path if after == end else None
+    return path if after == len(literal) else None
 
 
 def _prefixed(value: int, mask: int, pattern: int) -> bytes:

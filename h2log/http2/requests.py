@@ -33,7 +33,8 @@ from h2log.http2.frames import (
     U32,
 )
 from h2log.http2.head import RequestHead, parse_request, trailer_fault
-from h2log.http2.hpack import Decoder, path_literal
+from h2log.http2.hpack import Decoder
+from h2log.http2.paths import known, path_of
 from h2log.http2.priority import parse_priority
 from h2log.http2.sending import Sending
 from h2log.http2.settings import (
@@ -279,15 +280,16 @@ class Requests(Sending):
         """Return the head of a block that differs from an earlier one in its path alone."""
         for before, after, head, room in self._patterns:
             if block.startswith(before) and block.endswith(after):
-                path = path_literal(block, len(before), len(block) - len(after))
+                literal = block[len(before) : len(block) - len(after)]
+                path = known.get(literal) or path_of(literal)
                 if path is None or len(path) - len(head.path) > room:
                     continue
                 found = head.with_path(path)
                 # Remembered when it comes twice in a row: most that differ come once.
-                if block != self._latest:
-                    self._latest = block if len(block) <= MAX_REMEMBERED_BLOCK else b""
-                elif found is not None:
+                if block == self._latest:
                     self._remember(block, found)
+                else:
+                    self._latest = block if len(block) <= MAX_REMEMBERED_BLOCK else b""
                 return found
         return None
 

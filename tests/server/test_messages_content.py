@@ -43,7 +43,7 @@ async def test_json_that_is_no_such_type_is_told(certs: Certificates) -> None:
         assert await posted(b'{"user": {"age": 7}}', of_json) == (200, "7")
         assert await posted(b'{"user": {"age": "7"}}', of_json) == (
             422,
-            "422 Unprocessable Entity\n$.user.age: expected int, got str\n",
+            "422 Unprocessable Content\n$.user.age: expected int, got str\n",
         )
         status, text = await posted(b'{"user"', of_json)
         assert (status, text) == (
