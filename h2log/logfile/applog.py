@@ -278,6 +278,10 @@ class AppLog:
     def take(self, text: str, *, hurry: bool = False) -> None:
         """Take whole entries that another process has formatted; with `hurry`, write them now."""
         self.writer.put(text)
+        self.took(text, hurry=hurry)
+
+    def took(self, text: str, *, hurry: bool = False) -> None:
+        """Do what `take` does with entries that the writer was given already."""
         if hurry:
             self.writer.flush_soon()
         if self.console is not None:

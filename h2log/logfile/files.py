@@ -27,6 +27,7 @@ import logging
 import os
 import stat
 import sys
+from collections.abc import Callable
 from typing import Final
 
 from h2log.clock import monotonic, wall
@@ -71,6 +72,9 @@ class LogFile:
         """Attempts at a new file that failed, while the old one could still be written to."""
         self.cut = 0
         """Nothing ever is."""
+        self.on_append: Callable[[int, int, int], None] | None = None
+        """Called before each write with the file's descriptor, its size, and how many newlines come
+        before the lines that `write` was given; less than 0 when none of those are written."""
         self._sync_rotated = sync_rotated
         self._standard = path in (STDOUT, STDERR)
         self._rotation = None if self._standard else rotation
@@ -138,7 +142,7 @@ class LogFile:
         carry, self._carry = self._carry, b""
         count = 0
         try:
-            count = self._append(carry, 0)
+            count = self._append(carry, 0, given=False)
         finally:  # what it was put into may be deleted too: that comes first then
             self._carry += carry[count:]
         return 0
@@ -194,8 +198,11 @@ class LogFile:
 
     # Writing
 
-    def _append(self, data: bytes, offset: int) -> int:
-        """Append whole lines of `data` to the file; return how many bytes of it."""
+    def _append(self, data: bytes, offset: int, *, given: bool = True) -> int:
+        """Append whole lines of `data` to the file; return how many bytes of it.
+
+        `given` says that they are what `write` was given.
+        """
         size = self._size()
         end = self._room(data, offset, size)
         if end == offset and data:
@@ -208,6 +215,8 @@ class LogFile:
         if self._broken:
             before = b"\n" + before
         piece = before + data[offset:end]
+        if self.on_append is not None:
+            self.on_append(self._fd, size, before.count(b"\n") if given else -1)
         done = 0
         try:
             while done < len(piece):

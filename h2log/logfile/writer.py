@@ -339,7 +339,7 @@ class LogWriter:
         if self._is_due():
             await self._in_thread(self._tend)
         queue = self._queue
-        while queue.offset < len(queue.data) or queue.next():
+        while queue.offset < len(queue.data) or self._next():
             if queue.note is not None and not queue.data:
                 queue.data = note_line(self._format, queue.note.kind, queue.note.fields)
             before = queue.offset
@@ -367,6 +367,14 @@ class LogWriter:
         if self._is_due():
             await self._in_thread(self._tend)
 
+    def _next(self) -> bool:
+        """Turn to what is written next; False if there is nothing."""
+        return self._queue.next()
+
+    def _wrote(self, lines: int) -> None:
+        """Count lines that are written; in the writer's thread."""
+        self.written += lines
+
     def _write_chunk(self) -> None:
         queue = self._queue
         begin = monotonic()
@@ -376,8 +384,7 @@ class LogWriter:
                 count = self._out.write(queue.data, at)
                 queue.offset = at + count
                 self._bytes += count
-                if queue.note is None:
-                    self.written += queue.data.count(b"\n", at, at + count)
+                self._wrote(0 if queue.note else queue.data.count(b"\n", at, at + count))
                 if self._sync_every is not None and self._unsynced is None:
                     self._unsynced = monotonic()
         finally:

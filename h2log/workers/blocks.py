@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import Any, Final
 
 from h2log.clock import wall
+from h2log.logfile.files import LogFile
 from h2log.logfile.writer import LogWriter
+from h2log.workers.marks import Entry, Mark
 
 __all__ = ["AHEAD", "BlockWriter"]
 
@@ -24,6 +27,14 @@ class BlockWriter(LogWriter):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.accepted = 0
+        self._mark: Mark | None = None
+        self._origins: deque[tuple[int, Entry]] = deque()  # of each block in the queue, with bytes
+
+    def watched(self, mark: Mark) -> None:
+        """Have `mark` know what is written."""
+        self._mark = mark
+        if isinstance(self._out, LogFile):
+            self._out.on_append = mark.at
 
     @property
     def closed(self) -> bool:
@@ -47,9 +58,18 @@ class BlockWriter(LogWriter):
         self.take_lines(block, block.count(b"\n"))
 
     def take_lines(
-        self, block: bytes, lines: int, first: int = 0, last: int = 0, worker: int = 0
+        self,
+        block: bytes,
+        lines: int,
+        first: int = 0,
+        last: int = 0,
+        worker: int = 0,
+        turn: tuple[int, int] = (0, 0),
     ) -> None:
-        """Take whole lines, numbers `first` to `last` of `worker`; drop and count them if full."""
+        """Take whole lines, numbers `first` to `last` of `worker`; drop and count them if full.
+
+        `turn` is a worker and which of its turns brings them.
+        """
         queue = self._queue
         if self._closed:
             self.miss(lines, first, last, worker, "the log is closed")
@@ -60,6 +80,7 @@ class BlockWriter(LogWriter):
         self._taken += lines
         self.accepted += lines
         queue.add(block)
+        self._origins.append((len(block), (*turn, lines)))
         if self._blocking and queue.size >= self._max_buffer:
             self.overloaded = True
         self._write_soon(queue.size >= self.enough)
@@ -72,6 +93,27 @@ class BlockWriter(LogWriter):
         self.dropped += lines
         self._queue.miss(lines, first, last, wall(), reason, kind, worker)
         self._write_soon(True)
+
+    def _next(self) -> bool:
+        found = super()._next()
+        if not found:
+            return False
+        entries: list[Entry] = []
+        size = 0 if self._queue.note is not None else len(self._queue.data)
+        while size > 0 and self._origins:
+            length, entry = self._origins.popleft()
+            size -= length
+            if entries and entries[-1][:2] == entry[:2]:
+                entry = (*entry[:2], entries.pop()[2] + entry[2])
+            entries.append(entry)
+        if self._mark is not None:
+            self._mark.batch(entries)
+        return True
+
+    def _wrote(self, lines: int) -> None:
+        super()._wrote(lines)
+        if self._mark is not None:
+            self._mark.wrote(lines)
 
     def _write_soon(self, now: bool) -> None:
         if now:

@@ -22,6 +22,7 @@ from h2log.errors import StartupError, UsageError
 from h2log.logfile.writer import STDERR, STDOUT
 from h2log.workers.channel import pair
 from h2log.workers.children import BackOff, Child
+from h2log.workers.marks import new_marks
 from h2log.workers.messages import (
     Close,
     Configure,
@@ -85,6 +86,7 @@ class Keeper:
     def __init__(self, workers: Callable[[], Iterable[Linked]]) -> None:
         self._workers = workers
         self._child: Child | None = None
+        self._marks = -1  # what the owner has written, for the next one
         self._generations: dict[int, LogSettings] = {}
         self._answer: asyncio.Future[Configured | Refused] | None = None
         self._lock = asyncio.Lock()  # one question at a time
@@ -120,6 +122,7 @@ class Keeper:
         Raises StartupError when the system has no room for a process.
         """
         try:
+            self._marks = new_marks()
             await self._spawn()
         except OSError as error:
             raise StartupError(
@@ -147,7 +150,7 @@ class Keeper:
             child = self._child
             if child is None:
                 raise UsageError("the process that has the logs is being started again")
-            child.send(Configure(generation, settings, again))
+            child.send(Configure(generation, settings, again), self._marks)
             gone = asyncio.ensure_future(child.gone.wait())
             try:
                 await asyncio.wait((self._answer, gone), return_when=asyncio.FIRST_COMPLETED)
@@ -362,5 +365,6 @@ class Keeper:
         if self._watch is not None:
             await asyncio.wait((self._watch,))
         self._child = None
+        os.close(self._marks)
         self._show()
         return child.code != 0

@@ -21,7 +21,7 @@ from h2log.workers.facts import (
     session_of_entry,
 )
 from h2log.workers.journal import left_behind
-from h2log.workers.messages import SESSION, Hello, OpenRequest, Span, Turn
+from h2log.workers.messages import APP, SESSION, Hello, OpenRequest, Span, Turn
 from h2log.workers.outputs import Outputs, lines_of
 
 __all__ = ["Ledger"]
@@ -71,7 +71,9 @@ class Ledger:
             self._sessions[session.id] = session_of(session)
         for request in turn.opened:
             self._requests[request.id] = request
-        marks = [mark for span in turn.spans if (mark := self._span(span, again)) is not None]
+        marks = [
+            mark for span in turn.spans if (mark := self._span(span, turn.turn, again)) is not None
+        ]
         self._sequence = max(self._sequence, turn.last)
         self._pending.append((turn.turn, marks))
         for step in turn.progress:
@@ -82,7 +84,7 @@ class Ledger:
         for identifier in turn.gone:
             self._sessions.pop(identifier, None)
 
-    def _span(self, span: Span, again: bool) -> tuple[BlockWriter, int] | None:
+    def _span(self, span: Span, turn: int, again: bool) -> tuple[BlockWriter, int] | None:
         place = self._outputs.place(self.generation, span.output)
         if place is None:
             return None
@@ -94,15 +96,15 @@ class Ledger:
             return None
         text, lines = span.text, span.lines
         if again:
-            text = place.unwritten(text)
+            text = place.unwritten(self.number, turn, text)
             lines = text.count(b"\n")
             if not lines:
                 return None
+        worker = self.number if span.output not in (SESSION, APP) else 0
+        origin = (self.number, turn)
+        writer.take_lines(text, lines, span.first, span.last, worker, origin)
         if place.app is not None:  # some of it is for the console, too
-            place.app.take(text.decode(), hurry=span.hurry)
-        else:
-            worker = self.number if span.output != SESSION else 0
-            writer.take_lines(text, lines, span.first, span.last, worker)
+            place.app.took(text.decode(), hurry=span.hurry)
         return writer, writer.accepted
 
     def acknowledge(self) -> int:
@@ -146,8 +148,8 @@ class Ledger:
         missing = max(left.opened, left.sequence) - self._sequence - len(records)
         first = self._sequence + 1 if left.sequence > self._sequence else 0
         for place in self._outputs.access(self.generation):
-            if missing > 0:
-                last = left.sequence if first else 0
+            last = left.sequence if first else 0
+            if missing > 0 and not place.told(self.number, first, last):
                 place.writer.miss(missing, first, last, self.number, reason, "lost")
             if not records:
                 continue

@@ -300,7 +300,7 @@ class Wish(_Message, frozen=True):
 
 
 class Configure(_Message, frozen=True):
-    """Open what `log` names, for the workers of `generation`.
+    """Open what `log` names, for the workers of `generation`. With it come the marks.
 
     `again` says that another process had it before, and was killed.
     """

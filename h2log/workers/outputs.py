@@ -32,25 +32,21 @@ from h2log.server.logs import (
     skip_of,
 )
 from h2log.workers.blocks import BlockWriter
+from h2log.workers.marks import Mark, Marks, Written
 from h2log.workers.messages import APP, SESSION
 
 __all__ = ["Outputs", "Place", "lines_of"]
 
 _TAIL: Final = 64 * 1024 * 1024
-"""Bytes at a file's end among which lines are looked for that were perhaps written. One process
-writes a few MiB at the most without their being acknowledged (see `BlockWriter.behind`); but when
-one after the other is killed, those of a worker that was late are further back."""
+"""Bytes at a file's end among which notes are looked for. One process writes a few MiB at the most
+without their being acknowledged (see `BlockWriter.behind`); but when one after the other is killed,
+those of a worker that was late are further back."""
 _REMEMBERED: Final = 60.0
 """Seconds within which every worker has come with what it has to send again, or is replaced."""
 
 
-class Tail:
-    """What another process wrote last: the lines, by their hashes, and what notes tell of."""
-
-    def __init__(self, lines: set[int], notes: list[tuple[int, int, int]]) -> None:
-        self.lines = lines
-        self.notes = notes
-        """Worker, first and last number of the lines that are missing."""
+Note = tuple[int, int, int]
+"""Worker, first and last number of lines that are missing."""
 
 
 class Place:
@@ -63,24 +59,26 @@ class Place:
         self.selection: Selection | None = None
         """What makes lines of records, for an output of the access log."""
         self.immediate = False
-        self.tail: Tail | None = None
-        """The end of what another process wrote, if one did."""
+        self.mark: Mark | None = None
+        """Where it is put down what is written."""
+        self.before: Written = {}
+        """What another process has written of that which workers send again."""
+        self.notes: list[Note] = []
+        """What the last notes of another process tell."""
 
-    def unwritten(self, text: bytes) -> bytes:
-        """Return the lines of `text` that are not among the last ones of another process."""
-        if self.tail is None:
-            return text
-        known = self.tail.lines
-        return b"".join([line for line in text.splitlines(True) if hash(line) not in known])
+    def unwritten(self, worker: int, turn: int, text: bytes) -> bytes:
+        """Return the lines of a worker's turn that no other process has written."""
+        last, lines = self.before.get(worker, (0, 0))
+        if turn != last:
+            return text if turn > last else b""
+        known = text.split(b"\n", lines)
+        self.before[worker] = (last, lines - len(known) + 1)
+        return known[-1]
 
     def told(self, worker: int, first: int, last: int) -> bool:
         """Say whether a note of another process tells that these lines of a worker are missing."""
-        notes = () if self.tail is None or not first else self.tail.notes
+        notes = self.notes if first else []
         return any(who == worker and a <= first and last <= z for who, a, z in notes)
-
-    def forget(self) -> None:
-        """Forget what another process wrote."""
-        self.tail = None
 
     async def open(self) -> None:
         """Open. Raises UsageError."""
@@ -103,6 +101,8 @@ class Outputs:
     def __init__(self) -> None:
         self._generations: dict[int, _Generation] = {}
         self._open: dict[str, Place] = {}
+        self.marks: Marks | None = None
+        """What is written, for the next process: to be set before anything is opened."""
 
     async def configure(self, number: int, settings: LogSettings, *, again: bool) -> None:
         """Set up a generation. Raises UsageError when an output cannot be opened; nothing changes.
@@ -125,14 +125,12 @@ class Outputs:
                 place = self._open.get(key)
                 if place is None or place.settings != (wish, settings.redact):
                     place = opened[key] = _place(index, wish, settings, redact)
-                    if again and is_file_path(place.writer.path):
-                        place.tail = _last_lines(place.writer.path)
-                        asyncio.get_running_loop().call_later(_REMEMBERED, place.forget)
+                    self._resume(key, place, again=again)
                     await place.open()
                 generation.places[index] = place
         except BaseException:
             for place in opened.values():
-                await place.close()
+                await self._close(place)
             raise
         for key, place in opened.items():
             old = self._open.get(key)
@@ -144,9 +142,25 @@ class Outputs:
                     if known is old:
                         other.places[index] = place
             self._open[key] = place
-            await old.close()
+            await self._close(old)
         self._generations[number] = generation
         configure(settings.level, console=False)
+
+    def _resume(self, key: str, place: Place, *, again: bool) -> None:
+        """Have a new output go on behind what another process wrote, if one did."""
+        path = place.writer.path
+        if self.marks is not None:
+            place.mark, place.before = self.marks.take(key, path)
+            if place.mark is not None:
+                place.writer.watched(place.mark)
+        if again and is_file_path(path):
+            place.notes = _last_notes(path)
+            asyncio.get_running_loop().call_later(_REMEMBERED, place.notes.clear)
+
+    async def _close(self, place: Place) -> None:
+        await place.close()
+        if self.marks is not None and place.mark is not None:
+            self.marks.leave(place.mark)
 
     async def forget(self, number: int) -> None:
         """A generation has no workers any more: close what only it had."""
@@ -155,7 +169,7 @@ class Outputs:
         for key, place in list(self._open.items()):
             if id(place) not in used:
                 del self._open[key]
-                await place.close()
+                await self._close(place)
 
     async def close(self) -> None:
         """Write what is left and close all; the application's log is the last."""
@@ -258,8 +272,11 @@ def _place(index: int, output: Any, settings: LogSettings, redact: Any) -> Place
     return place
 
 
-def _last_lines(path: str) -> Tail | None:
-    """Return the end of a file; what was begun of a line is cut off, it will come again."""
+def _last_notes(path: str) -> list[Note]:
+    """Return what notes tell at a file's end; what was begun of a line is cut off.
+
+    That will come again.
+    """
     try:
         with open(path, "rb+") as file:
             size = file.seek(0, os.SEEK_END)
@@ -269,18 +286,16 @@ def _last_lines(path: str) -> Tail | None:
             if whole < len(tail) and (whole or size <= _TAIL):
                 file.truncate(size - len(tail) + whole)
     except (OSError, ValueError):  # not there, or no file that could be read
-        return None
-    lines: set[int] = set()
-    notes: list[tuple[int, int, int]] = []
+        return []
+    notes: list[Note] = []
     for line in BytesIO(tail[:whole]):
-        lines.add(hash(line))
         if line[:1] == b"#" or (line[:1] == b"{" and b"h2log.note" in line):
             try:
                 note = read_note(line.decode().rstrip("\n"))
             except ValueError:
                 continue
             notes.append((note.worker, note.first, note.last))
-    return Tail(lines, notes)
+    return notes
 
 
 def lines_of(place: Place, records: list[AccessRecord]) -> list[tuple[bytes, str]]:

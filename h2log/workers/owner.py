@@ -31,6 +31,7 @@ from h2log.server.process import loop_factory
 from h2log.workers.blocks import AHEAD
 from h2log.workers.channel import Channel, frame
 from h2log.workers.ledger import Ledger
+from h2log.workers.marks import Marks
 from h2log.workers.messages import (
     Ack,
     Bye,
@@ -139,7 +140,7 @@ class Owner:
     async def _obey(self, order: Any, descriptors: list[int]) -> None:
         match order:
             case Configure():
-                await self._configure(order)
+                await self._configure(order, descriptors)
             case Connect():
                 self._connect(order, descriptors)
             case Dead():
@@ -161,8 +162,13 @@ class Owner:
                 self._holding = False
                 self._pause_or_resume()
 
-    async def _configure(self, order: Configure) -> None:
+    async def _configure(self, order: Configure, descriptors: list[int]) -> None:
         answer: Configured | Refused
+        if descriptors and self._outputs.marks is None:
+            self._outputs.marks = Marks(descriptors[0])
+        else:
+            for number in descriptors:
+                os.close(number)
         try:
             await self._outputs.configure(order.generation, order.log, again=order.again)
         except UsageError as error:
@@ -183,6 +189,8 @@ class Owner:
             if before.channel is not None:
                 before.channel.close()
         self._clients[number] = client
+        if self._outputs.marks is not None:
+            self._outputs.marks.workers.add(number)
         self._idle.clear()
         client.channel = Channel(
             socket.socket(fileno=sock),
@@ -250,6 +258,8 @@ class Owner:
             assert reason is not None
             client.ledger.lost(reason)
         del self._clients[number]
+        if self._outputs.marks is not None:
+            self._outputs.marks.forget(number)
         os.close(client.journal)
         if not self._clients:
             self._idle.set()
