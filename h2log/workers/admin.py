@@ -60,6 +60,8 @@ class Admin:
         for server in self._servers:
             server.close()
         self._servers.clear()
+        for sock in self._sockets:  # those that were never opened
+            sock.close()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._open += 1

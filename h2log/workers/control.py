@@ -65,32 +65,34 @@ def _address(path: str) -> Iterator[str]:
 
 
 class Control:
-    """Answers questions at `path` with `answer`, while it is open."""
+    """Answers questions at `path` with `answer`, while it is open; without a path it never is."""
 
     def __init__(self, path: str, answer: Answer) -> None:
-        self._path = path
+        self.path = path
         self._answer = answer
         self._server: asyncio.Server | None = None
         self._identity: tuple[int, int] | None = None
 
     async def open(self) -> None:
         """Be there for questions. Not to be is no reason not to serve: a line says why."""
+        if not self.path:
+            return
         try:
             sock = self._bind()
         except OSError as error:
-            _logger.warning("no control socket %s: %s", self._path, error.strerror or error)
+            _logger.warning("no control socket %s: %s", self.path, error.strerror or error)
             return
-        status = os.stat(self._path)
+        status = os.stat(self.path)
         self._identity = (status.st_dev, status.st_ino)
         self._server = await asyncio.start_unix_server(self._talk, sock=sock, limit=_QUESTION_LIMIT)
 
     def _bind(self) -> socket.socket:
-        Path(self._path).parent.mkdir(parents=True, exist_ok=True)
+        Path(self.path).parent.mkdir(parents=True, exist_ok=True)
         sock = socket.socket(socket.AF_UNIX)
         try:
-            with _address(self._path) as address:
+            with _address(self.path) as address:
                 with contextlib.suppress(FileNotFoundError):
-                    _remove_stale(self._path, address)
+                    _remove_stale(self.path, address)
                 before = os.umask(0o177)
                 try:
                     sock.bind(address)
@@ -109,6 +111,8 @@ class Control:
             if not isinstance(question, dict):
                 raise ValueError("a question is an object")
             answer = await self._answer(question)
+        except RecursionError:
+            answer = {"error": "a question is an object with one value"}
         except (ValueError, TimeoutError, ConnectionError) as error:
             answer = {"error": str(error) or "no question came"}
         with contextlib.suppress(ConnectionError):
@@ -123,9 +127,9 @@ class Control:
         self._server.close()
         self._server = None
         with contextlib.suppress(OSError):
-            status = os.stat(self._path)
+            status = os.stat(self.path)
             if (status.st_dev, status.st_ino) == self._identity:
-                os.unlink(self._path)
+                os.unlink(self.path)
 
 
 def _remove_stale(path: str, address: str) -> None:
@@ -160,6 +164,8 @@ def ask(path: str, question: dict[str, Any], timeout: float) -> dict[str, Any]:
         raise UsageError(f"the server at {path} does not answer") from None
     except OSError as error:
         raise UsageError(f"cannot ask the server at {path}: {error.strerror}") from None
+    if not line:
+        raise UsageError(f"the server at {path} has ended before it answered")
     try:
         answer = json.loads(line)
     except ValueError:

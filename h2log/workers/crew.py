@@ -8,7 +8,7 @@ import itertools
 import logging
 import os
 import socket
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
 from h2log.clock import monotonic
@@ -76,10 +76,14 @@ class Crew:
         `logs_are_open`: what would not be served is not begun.
         """
         self.slots = [Slot() for _ in range(count)]
-        boots = [self.spawn(self.boot(slot)) for slot in self.slots]
+        boots = [self.spawn(self._first(slot)) for slot in self.slots]
         for boot in boots:  # nobody asks for the error of one when the logs cannot be opened
             boot.add_done_callback(lambda done: done.cancelled() or done.exception())
         return boots
+
+    async def _first(self, slot: Slot) -> None:
+        async with slot.lock:
+            await self.boot(slot)
 
     def logs_are_open(self) -> None:
         """Let workers begin."""
@@ -148,24 +152,34 @@ class Crew:
 
     async def _fill(self, slot: Slot, delay: float) -> None:
         """Put a worker into a slot that has none, however long it takes."""
-        async with slot.lock:
-            while slot.wanted and slot.worker is None and not self.stopping:
-                await asyncio.sleep(delay)
+        while True:
+            await asyncio.sleep(delay)  # a reload, which may mend it, need not wait for that
+            async with slot.lock:
+                if not slot.wanted or slot.worker is not None or self.stopping:
+                    return
                 try:
                     await self.boot(slot)
+                    return
                 except BootError as error:
                     delay = slot.back_off.delay(0.0)
                     _logger.error("%s; another is started in %g s", error, delay)
 
     async def replace(self, slot: Slot, generation: Generation) -> None:
-        """Put a worker of `generation` in the place of one that drains then. Raises BootError."""
+        """Put a worker of `generation` in the place of another, which drains then.
+
+        Raises BootError.
+        """
         async with slot.lock:
-            old = slot.worker
-            if not slot.wanted:
-                return
-            await self.boot(slot, generation)
-            if old is not None:
-                self._drain(old)
+            if slot.worker is None or slot.worker.generation is not generation:
+                await self._replace(slot, generation)
+
+    async def _replace(self, slot: Slot, generation: Generation) -> None:
+        old = slot.worker
+        if not slot.wanted:
+            return
+        await self.boot(slot, generation)
+        if old is not None:
+            self._drain(old)
 
     def _drain(self, worker: Worker) -> None:
         """Have a worker finish what it has; others take what is new."""
@@ -190,12 +204,13 @@ class Crew:
         _logger.info("worker %d is replaced: %s", worker.number, reason)
 
         async def recycle() -> None:
-            if slot.worker is not worker:
-                return
-            try:
-                await self.replace(slot, self.generation)
-            except BootError as error:
-                _logger.error("worker %d is not replaced: %s", worker.number, error)
+            async with slot.lock:
+                if slot.worker is not worker:  # a reload has been here meanwhile
+                    return
+                try:
+                    await self._replace(slot, self.generation)
+                except BootError as error:
+                    _logger.error("worker %d is not replaced: %s", worker.number, error)
 
         self.spawn(recycle())
 
@@ -288,10 +303,11 @@ class Crew:
         if self._endings:
             await asyncio.wait(self._endings)
 
-    def close_sockets(self) -> None:
-        """Close our ends of the listening sockets."""
+    def close_sockets(self, but: Sequence[socket.socket] = ()) -> None:
+        """Close our ends of the listening sockets; workers that drain have their own."""
         for sock in self._all_sockets():
-            sock.close()
+            if sock not in but:
+                sock.close()
 
     def _all_sockets(self) -> list[socket.socket]:
         found = [*self.generation.sockets]

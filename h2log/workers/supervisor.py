@@ -22,7 +22,7 @@ from typing import Any, Final
 import msgspec
 
 from h2log.clock import monotonic
-from h2log.config import ServerSettings, Settings
+from h2log.config import AdminSettings, ServerSettings, Settings
 from h2log.errors import StartupError, UsageError
 from h2log.logfile.applog import WriterHandler, configure
 from h2log.logfile.faults import install
@@ -32,7 +32,7 @@ from h2log.server.sockets import UnixSocket, bind, given_sockets, listening
 from h2log.workers.admin import Admin
 from h2log.workers.control import Control, control_path
 from h2log.workers.crew import Crew
-from h2log.workers.fleet import BootError, Generation, Worker
+from h2log.workers.fleet import BootError, Generation, Slot, Worker
 from h2log.workers.messages import Beat
 from h2log.workers.notify import Notifier
 from h2log.workers.program import Program, count_of
@@ -112,7 +112,7 @@ class _Supervisor:
         self._wanted_reloads: list[asyncio.Future[str]] = []
         self._began = monotonic()
         self._looking = asyncio.Lock()  # one status at a time
-        self._reloading = False
+        self._reloading = True  # the first workers are to begin before
 
     async def run(self, announce: Callable[[str], None]) -> bool:
         """Serve until asked to stop; return whether a log was stuck."""
@@ -126,12 +126,8 @@ class _Supervisor:
         sockets = listening(settings.server, given)
         self._crew = Crew(self._program, Generation(1, settings, sockets))
         self._keeper = self._crew.keeper
-        self._admin = None
-        if settings.admin.port:
-            names = ("admin.host", "admin.port")
-            host, port = settings.admin.host, settings.admin.port
-            admin = bind(host, port, _ADMIN_BACKLOG, names)
-            self._admin = Admin(admin, self._is_ready, self._counters)
+        self._admin_place = settings.admin
+        self._admin = self._new_admin(settings.admin)
         self._signals()
         uninstall = install(asyncio.get_running_loop())
         if self._sources is not None:
@@ -147,26 +143,27 @@ class _Supervisor:
             handler = WriterHandler(self._keeper)
             logging.getLogger().addHandler(handler)
             configure(settings.log.level, console=False)
-            control = Control(control_path(settings), self._answer)
+            self._control = Control(control_path(settings), self._answer)
             try:
                 if self._admin is not None:
                     await self._admin.open()
                 if url := await self._begin(boots):
-                    if control_path(settings):
-                        await control.open()
+                    await self._control.open()
                     async with self._keeper.alone():
                         self._announce(announce, url)
                     self._crew.spawn(self._look(watch))
                     if self._sources is not None:
                         self._crew.spawn(self._follow(self._sources))
                     self._notifier.ready(f"{len(self._crew.slots)} workers serve")
+                    self._reloading = False
+                    self._reload_wanted()
                     await self._asked.get()
             finally:
                 self._notifier.stopping()
                 await self._stop()
                 if self._admin is not None:
                     self._admin.close()
-                await control.close()
+                await self._control.close()
                 stuck = await self._keeper.close()
                 logging.getLogger().removeHandler(handler)
                 configure(settings.log.level)
@@ -176,6 +173,14 @@ class _Supervisor:
             uninstall()
             self._crew.close_sockets()
         return stuck
+
+    def _new_admin(self, place: AdminSettings) -> Admin | None:
+        """Return the admin listener, if there is to be one. Raises UsageError."""
+        if not place.port:
+            return None
+        names = ("admin.host", "admin.port")
+        sockets = bind(place.host, place.port, _ADMIN_BACKLOG, names)
+        return Admin(sockets, self._is_ready, self._counters)
 
     def _signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -261,11 +266,18 @@ class _Supervisor:
         """
         result: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         result.add_done_callback(lambda done: done.cancelled() or done.exception())
-        self._wanted_reloads.append(result)
-        if not self._reloading and not self._crew.stopping:
+        if self._crew.stopping:
+            result.cancel()
+        else:
+            self._wanted_reloads.append(result)
+            self._reload_wanted()
+        return result
+
+    def _reload_wanted(self) -> None:
+        """Reload if somebody has asked for it, and nobody does it already."""
+        if self._wanted_reloads and not self._reloading:
             self._reloading = True
             self._crew.spawn(self._reload_all())
-        return result
 
     async def _follow(self, sources: Sources) -> None:
         """Reload whenever the application's files have changed."""
@@ -296,7 +308,8 @@ class _Supervisor:
                         if not result.done():
                             result.set_result(done)
                 finally:
-                    self._notifier.ready(f"{len(self._crew.slots)} workers serve")
+                    if not self._crew.stopping:
+                        self._notifier.ready(f"{len(self._crew.slots)} workers serve")
         finally:
             self._reloading = False
             for result in [*waiting, *self._wanted_reloads]:
@@ -313,13 +326,22 @@ class _Supervisor:
         self._newest += 1
         new = Generation(self._newest, settings, sockets)
         done = 0
+        replaced: set[Slot] = set()
+        admin: Admin | None = None
+        moved = settings.admin != self._admin_place
         try:
+            if moved:
+                admin = self._new_admin(settings.admin)
             await self._keeper.configure(new.number, settings.log)
-            for slot in list(self._crew.slots):
-                await self._crew.replace(slot, new)
+            # Slots may come meanwhile, whose workers are of the old generation.
+            while left := [slot for slot in self._crew.slots if slot not in replaced]:
+                await self._crew.replace(left[0], new)
+                replaced.add(left[0])
                 done += 1
                 self._crew.generation, self._settings = new, settings
         except (UsageError, BootError) as error:
+            if admin is not None:
+                admin.close()
             if done:
                 raise _HalfwayError(done, len(self._crew.slots), error) from None
             self._keeper.forget(new.number)
@@ -328,14 +350,24 @@ class _Supervisor:
                     sock.close()
             raise
         except asyncio.CancelledError:  # the server stops, and closes those in force
+            if admin is not None:
+                admin.close()
             if sockets is not old.sockets:
                 for sock in old.sockets if self._crew.generation is new else sockets:
                     sock.close()
             raise
-        if sockets is not old.sockets:
-            for sock in old.sockets:  # ours: workers that drain have their own
-                sock.close()
+        self._crew.close_sockets(but=sockets)
         configure(settings.log.level, console=False)
+        if moved:
+            before_admin, self._admin, self._admin_place = self._admin, admin, settings.admin
+            if before_admin is not None:
+                before_admin.close()
+            if admin is not None:
+                await admin.open()
+        if control_path(settings) != self._control.path:
+            await self._control.close()
+            self._control = Control(control_path(settings), self._answer)
+            await self._control.open()
         if settings.server.workers != before.workers:
             while len(self._crew.slots) < count_of(settings):
                 self._crew.more()
@@ -352,7 +384,11 @@ class _Supervisor:
             case "status":
                 return await self._told()
             case "reload":
-                return {"done": await self.reload()}
+                asked = self.reload()
+                await asyncio.wait((asked,))
+                if asked.cancelled():
+                    raise ValueError("nothing is reloaded: the server stops")
+                return {"done": asked.result()}
             case "stop":
                 self._asked.put_nowait(int(signal.SIGTERM))
                 return {"pid": os.getpid()}

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import socket
 import stat
 import subprocess
 import sys
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
+import pytest
+
 from h2log.errors import UsageError
 from h2log.server.certificates import Certificates
 from h2log.workers import control
+from h2log.workers.control import Control
 from tests.server.wire import PING, RawClient
 from tests.support import PATIENCE, accepts, poll
-from tests.workers.fleet import SOCKET, Clients, fleet, owner, settings, workers
+from tests.workers.fleet import SOCKET, Clients, fleet, free_port, owner, settings, workers
 
 
 def ask(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -142,3 +149,81 @@ def test_what_a_dead_server_left_is_replaced(certs: Certificates, tmp_path: Path
             second.stderr.wait(lambda line: "another server has it" in line)
             assert second.stop() == 0
         assert status(tmp_path)["pid"] == first.pid
+
+
+async def test_wrong_questions(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Each has an answer that says what is wrong with it; nothing is logged."""
+
+    async def answer(question: dict[str, Any]) -> dict[str, Any]:
+        return question
+
+    path = tmp_path / SOCKET
+    asked = Control(str(path), answer)
+    await asked.open()
+    try:
+        for question in (b"[]", b"no JSON", b"\xff\xfe", b"[" * 4000, b"x" * 5000):
+            reader, writer = await asyncio.open_unix_connection(path)
+            writer.write(question + b"\n")
+            assert set(json.loads(await reader.readline())) == {"error"}, question[:10]
+            assert await reader.read() == b""
+            writer.close()
+    finally:
+        await asked.close()
+    assert not caplog.records
+
+
+def test_a_server_that_ends_before_it_answers(tmp_path: Path) -> None:
+    """That is what is said of it."""
+    path = str(tmp_path / SOCKET)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+
+        def hang_up() -> None:
+            connection, _ = listener.accept()
+            connection.recv(100)
+            connection.close()
+
+        server = threading.Thread(target=hang_up)
+        server.start()
+        with pytest.raises(UsageError, match="has ended before it answered"):
+            control.ask(path, {"do": "reload"}, PATIENCE)
+        server.join()
+
+
+def test_what_a_stop_keeps_from_being_reloaded(certs: Certificates, tmp_path: Path) -> None:
+    """Who asked for it is told; nobody has to read a traceback."""
+    app = tmp_path / "stuck.py"
+    app.write_text("from h2log import App\napp = App()\n")
+    with fleet(tmp_path, certs, "--app-dir", str(tmp_path), target="stuck:app") as server:
+        poll(partial(answers, tmp_path))
+        app.write_text("import threading\nthreading.Event().wait()\n")
+        began = subprocess.Popen(
+            [sys.executable, "-m", "h2log", "reload", "--control", str(tmp_path / SOCKET)],
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        poll(lambda: len(workers(server)) == 3)
+        assert server.stop() == 0
+        assert "nothing is reloaded: the server stops" in began.communicate(timeout=PATIENCE)[1]
+        assert not any("Traceback" in line for line in server.stderr.lines)
+
+
+def test_a_reload_moves_the_other_sockets(certs: Certificates, tmp_path: Path) -> None:
+    """The control socket is where the settings of now have it, and so is the admin listener."""
+    with fleet(tmp_path, certs) as server:
+        poll(partial(answers, tmp_path))
+        port = free_port()
+        moved = tmp_path / "moved.sock"
+        settings(tmp_path, f"[server]\ncontrol = '{moved}'\n[admin]\nport = {port}")
+        assert ask(tmp_path, "reload").returncode == 0
+        poll(lambda: accepts(moved))
+        assert not (tmp_path / SOCKET).exists()
+        assert control.ask(str(moved), {"do": "status"}, PATIENCE)["pid"] == server.pid
+        assert httpx.get(f"http://127.0.0.1:{port}/-/readyz").status_code == 200
+        settings(tmp_path)
+        assert control.ask(str(moved), {"do": "reload"}, PATIENCE)
+        poll(partial(answers, tmp_path, server.pid))
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"http://127.0.0.1:{port}/-/readyz")
+        assert server.stop() == 0
+    assert not moved.exists() and not (tmp_path / SOCKET).exists()

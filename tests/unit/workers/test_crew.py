@@ -1,0 +1,87 @@
+"""Slots and who fills them, when a reload, a replacement and a mishap come together."""
+
+from __future__ import annotations
+
+import asyncio
+
+from h2log.config import Settings
+from h2log.workers.crew import Crew
+from h2log.workers.fleet import BootError, Generation, Slot, Worker
+from h2log.workers.program import Program
+
+OLD = Generation(1, Settings(), [])
+NEW = Generation(2, Settings(), [])
+
+
+class Rehearsal(Crew):
+    """A crew whose workers have no processes; `fails` says of which generation none begins."""
+
+    def __init__(self) -> None:
+        super().__init__(Program(), OLD)
+        self.slots = [Slot()]
+        self.fails: Generation | None = None
+        self.tried = asyncio.Event()
+        self.go_on = asyncio.Event()
+
+    async def boot(self, slot: Slot, generation: Generation | None = None) -> None:
+        """Fill a slot when `go_on` is set."""
+        generation = generation or self.generation
+        self.spawned += 1
+        worker = Worker(self.spawned, 1, generation, self._wished, self._unlinked, self.keeper.put)
+        worker.code = 0  # there is nobody to tell to drain
+        self.tried.set()
+        await self.go_on.wait()
+        if generation is self.fails:
+            raise BootError(2, "the certificate is gone")
+        slot.worker = worker
+
+
+async def test_a_reload_does_not_wait_for_what_it_mends() -> None:
+    """A slot whose workers cannot begin is tried again and again; a reload has its turn between."""
+    crew = Rehearsal()
+    [slot] = crew.slots
+    crew.fails = OLD
+    crew.go_on.set()
+    filling = crew.spawn(crew._fill(slot, 0.0))
+    await crew.tried.wait()
+    await asyncio.wait_for(crew.replace(slot, NEW), 0.4)  # the second attempt is in 0.5 s
+    assert slot.worker is not None and slot.worker.generation is NEW
+    assert not filling.done()
+    await filling  # it finds that nothing is to be done
+    assert crew.spawned == 2
+
+
+async def test_the_first_worker_and_a_reload_do_not_fill_a_slot_twice() -> None:
+    """The reload comes while the application starts: the first worker drains afterwards."""
+    crew = Rehearsal()
+    [boot] = crew.begin(1)
+    await crew.tried.wait()
+    reload = asyncio.create_task(crew.replace(crew.slots[0], NEW))
+    await asyncio.sleep(0)
+    assert crew.spawned == 1
+    crew.go_on.set()
+    await asyncio.gather(boot, reload)
+    assert crew.spawned == 2
+    worker = crew.slots[0].worker
+    assert worker is not None and worker.generation is NEW
+
+
+async def test_who_is_replaced_by_a_reload_is_not_replaced_again() -> None:
+    """A worker that wanted to be replaced meanwhile has what it wants; nothing old comes back."""
+    crew = Rehearsal()
+    [slot] = crew.slots
+    crew.go_on.set()
+    await crew.boot(slot)
+    crew.go_on.clear()
+    crew.tried.clear()
+    assert slot.worker is not None
+    reload = asyncio.create_task(crew.replace(slot, NEW))
+    await crew.tried.wait()
+    crew._wished(slot.worker, "it has answered 100 requests")
+    await asyncio.sleep(0)
+    crew.go_on.set()
+    await reload
+    crew.generation = NEW
+    await asyncio.wait(crew._tasks)
+    assert crew.spawned == 2
+    assert slot.worker.generation is NEW
