@@ -98,6 +98,7 @@ class Keeper:
         self._closing = False
         self._watch: asyncio.Task[None] | None = None
         self._departed: list[_Departed] = []
+        self._unwanted: set[int] = set()  # generations that have no others any more
         self._back_off = BackOff()
         self.beaten = 0.0
         self.health: list[dict[str, Any]] = []
@@ -171,7 +172,7 @@ class Keeper:
                 self.beaten = monotonic()
                 self.health = message.health
                 self.tasks = message.tasks
-                self._heard()
+                self._heard(message.workers)
             case Held():
                 self._held.set()
             case Configured() | Refused():
@@ -269,16 +270,25 @@ class Keeper:
                 self._send(connect, ours.fileno(), worker.journal)
             self._send(Dead(worker.number, f"{worker.reason}, and the owner of the log"))
 
-    def _heard(self) -> None:
-        """Forget workers of whose end the owner knows."""
+    def _heard(self, known: list[int]) -> None:
+        """Forget workers that have ended when the owner, too, is done with them.
+
+        `known` are those that it is not done with.
+        """
         for worker in list(self._departed):
             worker.pulses += 1
-            if worker.pulses > _SURE:
+            if worker.pulses > _SURE and worker.number not in known:
                 self._departed.remove(worker)
                 os.close(worker.journal)
+        for generation in list(self._unwanted):
+            self.forget(generation)
 
     def forget(self, generation: int) -> None:
-        """Tell that a generation has no workers any more."""
+        """Tell that a generation has no workers any more, once their last lines are written."""
+        if any(worker.generation == generation for worker in self._departed):
+            self._unwanted.add(generation)
+            return
+        self._unwanted.discard(generation)
         if self._generations.pop(generation, None) is not None:
             self._send(Forget(generation))
 

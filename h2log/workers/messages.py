@@ -371,10 +371,14 @@ class Refused(_Message, frozen=True):
 
 
 class Pulse(_Message, frozen=True):
-    """The owner is alive; how each open log does (`Health`), and its tasks that have not ended."""
+    """The owner is alive; how each open log does (`Health`), and its tasks that have not ended.
+
+    `workers` are those whose accounts it has not closed.
+    """
 
     health: list[dict[str, Any]]
     tasks: int
+    workers: list[int]
 
 
 _encoder = msgspec.msgpack.Encoder()

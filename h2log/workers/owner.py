@@ -134,7 +134,8 @@ class Owner:
     async def _beat(self) -> None:
         while True:
             health = [msgspec.to_builtins(health) for health in self._outputs.health()]
-            self._control.send(frame(encode(Pulse(health, len(asyncio.all_tasks())))))
+            pulse = Pulse(health, len(asyncio.all_tasks()), list(self._clients))
+            self._control.send(frame(encode(pulse)))
             await asyncio.sleep(_PULSE)
 
     async def _obey(self, order: Any, descriptors: list[int]) -> None:
