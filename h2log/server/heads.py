@@ -21,6 +21,7 @@ CONNECTION_FIELDS: Final = frozenset(
         b"connection",
         b"keep-alive",
         b"proxy-connection",
+        b"te",
         b"transfer-encoding",
         b"upgrade",
         b"x-request-id",

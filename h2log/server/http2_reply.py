@@ -24,7 +24,15 @@ _STREAM_HIGH_WATER: Final = 64 * 1024
 
 # Not sent in HTTP/2 (RFC 9113 section 8.2.2); the server's own fields are not the handler's.
 _DROPPED: Final = frozenset(
-    ("connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "x-request-id")
+    (
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "transfer-encoding",
+        "upgrade",
+        "x-request-id",
+    )
 )
 
 

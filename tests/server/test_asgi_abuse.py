@@ -476,6 +476,19 @@ async def test_a_length_that_is_told_twice(certs: Certificates) -> None:
             assert [name for name, _ in found].count(b"content-length") == 1
 
 
+async def test_te_is_not_for_responses(certs: Certificates, protocol: str) -> None:
+    """It is left out: in HTTP/2 clients end the connection for it (RFC 9113 section 8.2.2)."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await start(send, 200, (b"te", b"gzip"), (b"x", b"y"))
+        await body(send, b"hello")
+
+    async with running(app, certs) as server, connected(server, protocol) as client:
+        answer = await client.ask()
+        assert answer.content == b"hello"
+        assert "te" not in answer.headers
+
+
 # Several tasks at once
 
 
