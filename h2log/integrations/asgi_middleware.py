@@ -55,6 +55,7 @@ from h2log.ids import request_id, session_id
 from h2log.integrations.asgi_facts import Answered, Asked, open_exchange
 from h2log.integrations.asgi_sessions import Peer, Sessions, origin_of, peer_of
 from h2log.integrations.log_thread import LogThread
+from h2log.server.asgi_notes import route_of
 
 __all__ = ["AccessLogMiddleware", "settings_of"]
 
@@ -231,8 +232,8 @@ class _Call:
         """Write the line, once."""
         exchange = self.exchange
         if exchange.outcome is None:
-            route = getattr(self._scope.get("route"), "path", None)  # FastAPI's
-            if isinstance(route, str):
+            route = route_of(self._scope)
+            if route is not None:
                 exchange.details().route = route
             exchange.finish(outcome, self._whole_at or monotonic())
 

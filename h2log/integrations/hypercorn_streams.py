@@ -26,6 +26,7 @@ from h2log.clock import monotonic
 from h2log.ids import request_id, session_id
 from h2log.integrations.asgi_facts import Answered, Asked, open_exchange
 from h2log.integrations.hypercorn_tracer import session_of, tracer_of
+from h2log.server.asgi_notes import route_of
 
 __all__ = ["Stream", "Streams", "TracedHTTPStream", "TracedWSStream"]
 
@@ -129,8 +130,8 @@ class Stream:
         exchange = self.exchange
         if exchange is None or exchange.outcome is not None:
             return
-        route = getattr(getattr(self, "scope", {}).get("route"), "path", None)  # FastAPI's
-        if isinstance(route, str):
+        route = route_of(getattr(self, "scope", {}))
+        if route is not None:
             exchange.details().route = route
         exchange.finish(outcome, self._whole_at or monotonic())
 

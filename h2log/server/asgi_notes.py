@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from h2log.access.exchange import Exchange
 
-__all__ = ["take_notes"]
+__all__ = ["route_of", "take_notes"]
 
 
 def take_notes(scope: dict[str, Any], exchange: Exchange) -> None:
@@ -20,8 +21,8 @@ def take_notes(scope: dict[str, Any], exchange: Exchange) -> None:
     user: Any = scope.get("user")
     if route is None and user is None:
         return
-    pattern = getattr(route, "path", None)  # Starlette's and FastAPI's
-    if isinstance(pattern, str):
+    pattern = route_of(scope)
+    if pattern is not None:
         exchange.details().route = pattern
     # Starlette's. An object that would ask a database for it must not be touched.
     if hasattr(type(user), "display_name"):
@@ -29,3 +30,15 @@ def take_notes(scope: dict[str, Any], exchange: Exchange) -> None:
             exchange.details().user = str(user.display_name) or None
         except Exception:  # a user class of the application's that has none after all
             return
+
+
+def route_of(scope: Mapping[str, Any]) -> str | None:
+    """Return the pattern of the route that Starlette or FastAPI has noted, None for none.
+
+    What another framework keeps there may raise anything when it is asked: it has none.
+    """
+    try:
+        pattern = getattr(scope.get("route"), "path", None)
+    except Exception:
+        return None
+    return pattern if isinstance(pattern, str) else None

@@ -594,6 +594,28 @@ async def test_the_route_of_a_request_that_was_not_answered(certs: Certificates,
         assert record.detail.route == "/items/{id}"
 
 
+class _Secretive:
+    @property
+    def path(self) -> str:
+        raise LookupError("not yet")
+
+
+async def test_a_route_that_cannot_be_asked(certs: Certificates, protocol: str) -> None:
+    """What another framework keeps as its route may raise: the request is answered all the same."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["route"] = _Secretive()
+        if scope["path"] == "/fails":
+            raise KeyError("x")
+        await hello(scope, receive, send)
+
+    async with running(app, certs) as server, connected(server, protocol) as client:
+        assert (await client.ask("/")).content == b"hello"
+        assert (await client.ask("/fails")).status == 500
+        outcomes = [record.outcome for record in await server.logged(2)]
+    assert outcomes == [Outcome.COMPLETE, Outcome.HANDLER_ERROR]
+
+
 # Many and small
 
 
