@@ -109,7 +109,7 @@ class Lifespan:
     def _reason(self) -> str:
         """Return in a line why the application is not ready; log what is more than that."""
         if self._complaint is not None and not (self._error and "\n" in self._complaint):
-            return _last_line(self._complaint)
+            return _in_a_line(self._complaint)
         if self._error is None:
             return "it ended its lifespan without lifespan.startup.complete, which lifespan=on asks"
         # What it raised; frameworks send the traceback of that as their message.
@@ -141,7 +141,7 @@ class Lifespan:
             _logger.error(
                 "%s failed at its stop: %s",
                 self._name,
-                _last_line(self._complaint),
+                _in_a_line(self._complaint),
                 exc_info=self._error,
             )
 
@@ -223,6 +223,9 @@ class Lifespan:
         self._answered.set()
 
 
-def _last_line(text: str) -> str:
-    """Return the line of a message that says most; of a traceback, that is the last."""
-    return text.splitlines()[-1].strip() if text else "it does not say why"
+def _in_a_line(text: str) -> str:
+    """Return a message as one line: of a traceback its last one, which says most, else all."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        return "it does not say why"
+    return lines[-1] if lines[0].startswith("Traceback") else "; ".join(lines)

@@ -135,6 +135,10 @@ async def test_who_has_to_have_one(app: App, reason: str) -> None:
         ({"message": ""}, "it does not say why"),
         ({}, "it does not say why"),
         ({"message": "Traceback\n  File\nOSError: gone\n"}, "OSError: gone"),
+        (
+            {"message": "1 error for Settings\n\n  url\n  required\n"},
+            "1 error for Settings; url; required",
+        ),
     ],
 )
 async def test_a_start_that_fails(
