@@ -22,7 +22,7 @@ from collections import deque
 from enum import Enum, auto
 from typing import Final
 
-from wsproto.frame_protocol import CloseReason, Frame, FrameProtocol, Opcode, ParseFailed
+from wsproto.frame_protocol import CloseReason, Frame, Opcode, ParseFailed
 
 from h2log.access.exchange import Exchange
 from h2log.access.record import Outcome
@@ -34,7 +34,7 @@ from h2log.server.background import ids_of
 from h2log.server.content import ContentBuffer
 from h2log.server.reply import Reply
 from h2log.server.websocket_codes import ABNORMAL, GOING_AWAY, INTERNAL, POLICY
-from h2log.server.websocket_frames import Bounds, Message, Parts, simple_message
+from h2log.server.websocket_frames import Bounds, Frames, Message, Parts, simple_message
 from h2log.server.websocket_handshake import DeflateTerms
 
 __all__ = ["WebSocket"]
@@ -110,7 +110,7 @@ class WebSocket:
         self._content = content
         self._settings = settings
         self._bounds = Bounds(terms, settings.max_message, settings.compression_threshold)
-        self._frames = FrameProtocol(client=False, extensions=[self._bounds])
+        self._frames = Frames(client=False, extensions=[self._bounds])
         self._fed = 0  # bytes that wsproto was given
         self._state = _State.OPEN
         self._messages: deque[Message] = deque()

@@ -18,13 +18,20 @@ from io import StringIO
 from typing import Final
 
 from wsproto.extensions import Extension
-from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
+from wsproto.frame_protocol import (
+    CloseReason,
+    Frame,
+    FrameDecoder,
+    FrameProtocol,
+    Opcode,
+    RsvBits,
+)
 
 from h2log.clock import monotonic
 from h2log.http2.budget import Budget, Purse
 from h2log.server.websocket_handshake import DeflateTerms
 
-__all__ = ["BUDGETS", "Bounds", "Message", "Parts", "simple_message"]
+__all__ = ["BUDGETS", "Bounds", "Frames", "Message", "Parts", "simple_message"]
 
 Message = str | bytes
 """What is text, and what is not."""
@@ -54,8 +61,23 @@ _MASKED: Final = 0x80
 _LENGTH_16: Final = 126
 _LENGTH_64: Final = 127
 
+_BAD_GATEWAY: Final = (1014).to_bytes(2, "big")
+_TRY_AGAIN: Final = (1013).to_bytes(2, "big")
+
 _NO_BITS: Final = RsvBits(False, False, False)
 _COMPRESSED: Final = RsvBits(True, False, False)
+
+
+class Frames(FrameProtocol):
+    """wsproto's, which does not know the youngest close code, 1014 (IANA, RFC 6455 11.7)."""
+
+    def _process_close(self, frame: Frame) -> Frame:
+        payload = frame.payload
+        if not isinstance(payload, bytes | bytearray) or payload[:2] != _BAD_GATEWAY:
+            return super()._process_close(frame)
+        known = super()._process_close(frame._replace(payload=_TRY_AGAIN + payload[2:]))
+        assert isinstance(known.payload, tuple)
+        return known._replace(payload=(1014, known.payload[1]))
 
 
 class Bounds(Extension):

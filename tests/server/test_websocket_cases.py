@@ -345,10 +345,7 @@ async def test_7_wrong_payload(certs: Certificates, h2: bool, payload: bytes, co
         await failed(websocket, code)
 
 
-@pytest.mark.parametrize(
-    "code",
-    [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 3000, 3999, 4000, 4999],
-)
+@pytest.mark.parametrize("code", [*range(1000, 1004), *range(1007, 1015), 3000, 3999, 4000, 4999])
 async def test_7_7_valid_codes(certs: Certificates, h2: bool, code: int) -> None:
     """7.7.1 to 7.7.13: a code that may be sent is sent back."""
     async with talking(certs, h2) as websocket:
