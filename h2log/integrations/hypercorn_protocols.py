@@ -12,6 +12,7 @@ from typing import Any, Final
 import h2.events
 import h2.exceptions
 import h11
+from h2.errors import ErrorCodes
 from hypercorn.events import Closed, RawData, Updated
 from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.h11 import H11Protocol
@@ -185,7 +186,7 @@ class TracedH2Protocol(H2Protocol):
     def leaves(self, stream_id: int, data: Any, *arguments: Any, **named: Any) -> None:
         """Content of a stream is sent."""
         self._send_content(stream_id, data, *arguments, **named)
-        stream = self.streams.get(stream_id)
+        stream = self._leaving.get(stream_id) or self.streams.get(stream_id)
         if isinstance(stream, Stream):
             stream.sent(len(data))
 
@@ -195,8 +196,14 @@ class TracedH2Protocol(H2Protocol):
             self._left.add(stream_id)
 
     def _ends(self, stream_id: int) -> None:
-        self._end_stream(stream_id)
         stream = self._leaving.pop(stream_id, None)
+        if stream is not None and stream.broken:
+            self.connection.reset_stream(stream_id, ErrorCodes.INTERNAL_ERROR)
+            assert stream.exchange is not None
+            detail = stream.exchange.details()
+            detail.reset_by, detail.reset_code = "server", int(ErrorCodes.INTERNAL_ERROR)
+        else:
+            self._end_stream(stream_id)
         if stream is not None:
             stream.left()
         elif stream_id in self.streams:
@@ -212,6 +219,20 @@ class TracedH2Protocol(H2Protocol):
             stream.stayed()
         else:  # the task that sends comes to it soon
             self._leaving[stream_id] = stream
+
+    async def conclude(self, stream: Stream) -> None:
+        """End a stream that Hypercorn would leave open, once what there is of it has left.
+
+        Its client would wait, and no more than so many may be open.
+        """
+        buffer = self.stream_buffers.get(stream.stream_id)
+        if self.closed or buffer is None:
+            stream.stayed()
+            return
+        self._leaving[stream.stream_id] = stream
+        buffer.set_complete()
+        self.priority.unblock(stream.stream_id)
+        await self.has_data.set()
 
     async def _close_stream(self, stream_id: int) -> None:
         await super()._close_stream(stream_id)

@@ -16,7 +16,7 @@ from typing import Any, Final
 from hypercorn.config import Config
 from hypercorn.protocol.events import Body, Data, EndBody, EndData, Request, Response, StreamClosed
 from hypercorn.protocol.http_stream import HTTPStream
-from hypercorn.protocol.ws_stream import WSStream
+from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
 from hypercorn.typing import WorkerContext
 from wsproto.events import Ping
 
@@ -63,6 +63,7 @@ class Stream:
         self._closing = False  # our side of a WebSocket has closed
         self._leaving = False  # the response is whole, and its end not sent yet
         self._blamed = False  # and it is Hypercorn's, in place of the application's
+        self._ending: Outcome | None = None  # how it ends that Hypercorn says no end of
         self._protocol: Any = getattr(self.send, "__self__", None)
         self._to_protocol = self.send
         if tracer_of(self.config) is not None and session_of(self._protocol) is not None:
@@ -161,8 +162,8 @@ class Stream:
             await super().app_send(None)  # type: ignore[misc]
         except Exception as error:
             _logger.error("the end of a response could not be sent", exc_info=error)
-            self.end(Outcome.HANDLER_ERROR)
             with contextlib.suppress(Exception):
+                await self._break_off(Outcome.HANDLER_ERROR)
                 await self._to_protocol(StreamClosed(stream_id=self.stream_id))
 
     def _cut_for(self) -> Outcome:
@@ -206,10 +207,28 @@ class Stream:
             await self._to_protocol(event)
         elif isinstance(event, StreamClosed):
             if not self._whole_at and not self._leaving:
-                self.end(self._closed(exchange))
+                await self._break_off(self._closed(exchange))
             await self._to_protocol(event)
         else:
             await self._to_protocol(event)
+
+    @property
+    def broken(self) -> bool:
+        """The client must see that the response is not complete; a WebSocket's Close says so."""
+        return self._ending is Outcome.HANDLER_ERROR and getattr(self, "connection", None) is None
+
+    async def _break_off(self, outcome: Outcome) -> None:
+        """End a stream that Hypercorn closes without a word, and its line when all of it has left.
+
+        A server that stops closes the connection with its last stream, and waits for nothing.
+        """
+        conclude = getattr(self._protocol, "conclude", None)
+        if conclude is None or self.context.terminated.is_set():
+            self.end(outcome)
+            return
+        self._ending = outcome
+        self._leaving = True
+        await conclude(self)
 
     async def _send_head(self, event: Response, exchange: Exchange) -> None:
         fields = [item for item in event.headers if item[0].lower() != b"x-request-id"]
@@ -234,7 +253,9 @@ class Stream:
         self._leaving = False
         if exchange is None or exchange.outcome is not None:
             return
-        if self._blamed:
+        if self._ending is not None:
+            self.end(self._ending)
+        elif self._blamed:
             self.end(Outcome.HANDLER_ERROR)
         elif exchange.status >= 500 and isinstance(self, HTTPStream):
             self._whole_at = monotonic()
@@ -246,13 +267,18 @@ class Stream:
     def stayed(self) -> None:
         """The end of the response was never sent: its connection has ended, or it was reset."""
         self._leaving = False
-        self.lost()
+        if self._ending is not None:
+            self.end(self._ending)
+        else:
+            self.lost()
 
     def _closed(self, exchange: Exchange) -> Outcome:
         """Return how a stream ended that ends itself without a whole response."""
         if self._failed:
             return Outcome.HANDLER_ERROR
         if isinstance(self, WSStream) and exchange.status:
+            if self.state is ASGIWebsocketState.RESPONSE:
+                return Outcome.HANDLER_ERROR  # a denial that was begun
             return exchange.verdict  # either side has closed it
         return Outcome.HANDLER_ERROR if self._over else Outcome.PEER_LOST
 

@@ -229,12 +229,14 @@ async def test_websockets_over_http2(server: Hypercorn, ending: str) -> None:
         if ending == "client":
             client.conn.send_data(stream, socket.send(CloseConnection(1000)))
             client.flush()
-            await client.until(lambda: b"\x88" in reply.body)
+            await client.until(lambda: reply.over)
         elif ending == "lost":
             client.abort()
     line = await server.full.one(f"/socket?2{ending}")
     assert (line.status, line.version, line.request) == (200, "h2", reply.headers["x-request-id"])
     assert line.outcome is (Outcome.PEER_LOST if ending == "lost" else Outcome.COMPLETE)
+    if ending != "lost":
+        assert line.sent == len(reply.body)
 
 
 async def _talk(server: Hypercorn, data: bytes) -> bytes:

@@ -154,6 +154,18 @@ async def test_an_exception_after_the_start(secure: Hypercorn) -> None:
     assert (line.status, line.sent, line.outcome) == (200, 4, Outcome.HANDLER_ERROR)
 
 
+async def test_an_exception_after_the_start_over_http2(secure: Hypercorn) -> None:
+    """Its client gets what there was, and then sees that it is not all; nor does it stay open."""
+    async with H2Client.connect(secure) as asking:
+        stream = asking.send("GET", "/raise-late?h2")
+        reply = await asking.reply(stream)
+        assert (reply.status, reply.body, reply.reset) == (200, b"some", 2)
+        assert asking.conn.open_outbound_streams == 0
+    line = await secure.full.one("/raise-late?h2")
+    assert (line.status, line.sent, line.outcome) == (200, 4, Outcome.HANDLER_ERROR)
+    assert (line.reset_by, line.reset_code) == ("server", 2)
+
+
 async def test_a_client_that_resets(secure: Hypercorn) -> None:
     """RST_STREAM is CLIENT_RESET with its code; others of the connection go on."""
     async with H2Client.connect(secure) as asking:
