@@ -148,7 +148,7 @@ def h2log_format(shown: Shown = DEFAULT_SHOWN) -> Format:
         took = "-" if record.outcome is None else f"{(record.end - record.start) * 1000:.3f}"
         return (
             f"{stamp}{record.status or '-'}\t{took}\t{session.id}\t{record.id}\t"
-            f"{session.protocol}\t{target or escape(authority(facts.authority)) or '-'}\n"
+            f"{record.protocol}\t{target or escape(authority(facts.authority)) or '-'}\n"
         )
 
     return Format("h2log", line, "tsv")

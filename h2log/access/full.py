@@ -126,7 +126,7 @@ def full_line(shown: Shown = DEFAULT_SHOWN) -> Callable[[AccessRecord], str]:
             )
         return (
             f"{stamp(record.wall)}\t{took}\t{session.id}\t{record.id}\t"
-            f"{session.protocol}\t{escape(target(record))}\t"
+            f"{record.protocol}\t{escape(target(record))}\t"
             f"{_given(facts.method)}\t{_given(facts.scheme)}\t{_given(authority(record))}\t"
             f"{'-' if outcome is None else outcome.value}\t{record.sequence or '-'}\t"
             f"{_counted(record.stream_id)}\t{record.nth}\t{record.active}\t"

@@ -88,7 +88,7 @@ def json_line(shown: Shown = DEFAULT_SHOWN) -> Callable[[AccessRecord], str]:
             _text(query),
             None,
             None,
-            _VERSIONS.get(session.protocol),
+            _VERSIONS.get(record.protocol),
             _given(host) if port is None else json_text(host),
             port,
             client or None,
@@ -180,7 +180,7 @@ def ecs_line(shown: Shown = DEFAULT_SHOWN) -> Callable[[AccessRecord], str]:
         made.request = record.id
         made.method = method
         made.referrer = _text(referrer(record))
-        made.version = _VERSIONS.get(session.protocol)
+        made.version = _VERSIONS.get(record.protocol)
         made.target = None if original == "-" else original
         made.path = _given(path) if query is None else json_text(path)
         made.query = _text(query)
@@ -248,7 +248,7 @@ def caddy_line(shown: Shown = DEFAULT_SHOWN) -> Callable[[AccessRecord], str]:
                 None if agent is None else [json_text(agent)],
                 None if came_from is None else [json_text(came_from)],
             ),
-            _PROTOS.get(session.protocol),
+            _PROTOS.get(record.protocol),
             None
             if tls is None
             else CaddyTls(

@@ -245,17 +245,18 @@ class AccessRecord:
     Without an outcome the request is open: a line made of it then tells that it has arrived, and
     nothing of its end (see `opening`).
 
-    `wall` is the epoch time at which its header was complete; `start` and `end` are seconds of the
-    monotonic clock, the header complete and the last byte handed to the transport; `status` is 0
-    when no response began; `received` and `sent` count bytes of content, `header_received` and
+    `protocol` is the session's at its start: over HTTP/1 it may differ from one request to the
+    next. `wall` is the epoch time at which its header was complete; `start` and `end` are seconds
+    of the monotonic clock, the header complete and the last byte handed to the transport; `status`
+    is 0 when no response began; `received` and `sent` count bytes of content, `header_received` and
     `header_sent` those of the header sections on the wire (compressed in HTTP/2); `nth` is its
     position in the session, from 1, `active` the requests open at its start, itself among them;
     `verdict` is the outcome that the response has once it is complete: a 500 for an exception is
-    HANDLER_ERROR all the same. `cache` says why a static file was answered as it was
-    (`hit`, `miss`), `condition` which condition decided (`etag`, `date`, `range`). `sequence` is
-    given by the log, from 1, without a gap. `origin` is set where a trusted proxy told of another
-    client, scheme or host. `detail` is None for a response from memory that was handed over at
-    once: all of its times are its end.
+    HANDLER_ERROR all the same. `cache` says why a static file was answered as it was (`hit`,
+    `miss`), `condition` which condition decided (`etag`, `date`, `range`). `sequence` is given by
+    the log, from 1, without a gap. `origin` is set where a trusted proxy told of another client,
+    scheme or host. `detail` is None for a response from memory that was handed over at once: all of
+    its times are its end.
     """
 
     __slots__ = (
@@ -271,6 +272,7 @@ class AccessRecord:
         "nth",
         "origin",
         "outcome",
+        "protocol",
         "received",
         "response",
         "sent",
@@ -293,6 +295,7 @@ class AccessRecord:
         start: float,
     ) -> None:
         self.session = session
+        self.protocol = session.protocol
         self.facts = facts
         self.id = request_id
         self.stream_id = stream_id
@@ -323,6 +326,7 @@ class AccessRecord:
         """
         made = AccessRecord.__new__(AccessRecord)  # not counted by the session once more
         made.session = self.session
+        made.protocol = self.protocol
         made.facts = self.facts
         made.origin = self.origin
         made.id = self.id

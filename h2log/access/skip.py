@@ -60,7 +60,7 @@ NAMES: Final[dict[str, _Name]] = {
     "user_agent": _Name(_TEXT, "field(r, b'user-agent')"),
     "referrer": _Name(_TEXT, "field(r, b'referer')"),
     "outcome": _Name(_TEXT, "outcome(r)", tuple(outcome.value for outcome in Outcome)),
-    "protocol": _Name(_TEXT, "r.session.protocol", ("h3", "h2", "1.1", "1.0")),
+    "protocol": _Name(_TEXT, "r.protocol", ("h3", "h2", "1.1", "1.0")),
     "bytes": _Name(_NUMBER, "r.sent"),
     "received": _Name(_NUMBER, "r.received"),
     "ms": _Name(_NUMBER, "r.milliseconds"),

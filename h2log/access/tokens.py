@@ -254,7 +254,7 @@ def _tls(name: str) -> _Binder:
 _binders: Final[dict[str, _Binder]] = {
     # morgan's
     "date": _date,
-    "http-version": _bare(lambda record: HTTP_VERSIONS.get(record.session.protocol, "-")),
+    "http-version": _bare(lambda record: HTTP_VERSIONS.get(record.protocol, "-")),
     "method": _word(lambda record: record.facts.method),
     "pid": _bare(lambda record: str(os.getpid())),
     "referrer": _shown(lambda shown: shown.referrer, quoted),
@@ -288,7 +288,7 @@ _binders: Final[dict[str, _Binder]] = {
     "authority": _shown(lambda shown: shown.authority, word),
     "path": _shown(lambda shown: lambda record: split_target(shown.path(record))[0], word),
     "query": _shown(lambda shown: shown.query, word),
-    "protocol": _bare(lambda record: record.session.protocol),
+    "protocol": _bare(lambda record: record.protocol),
     "route": _word(route),
     # what became of it
     "event": _bare(lambda record: "open" if record.outcome is None else "done"),

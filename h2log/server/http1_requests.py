@@ -36,6 +36,7 @@ def begun_exchange(first_line: bytes, session: Session, scheme: str) -> Exchange
     """Open the exchange of a request whose header never came to be, but for its first line."""
     parts = first_line.split(b"\n", 1)[0].rstrip(b"\r").split(b" ")
     method, target = (parts[0], parts[1]) if len(parts) > 1 else (b"", b"")
+    session.protocol = "1.0" if parts[2:] == [b"HTTP/1.0"] else "1.1"
     head = Http1Head(method.decode("latin-1"), target.decode("latin-1"), scheme, "", FieldFacts(()))
     exchange = Exchange(session, head, new_id(), session.requests + 1, wall(), monotonic())
     exchange.announce()

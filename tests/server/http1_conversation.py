@@ -88,6 +88,7 @@ _OWN_ID: Final = re.compile(rb"(?<=request id: )[0-9a-f]{32}")
 def _told(record: AccessRecord) -> tuple[object, ...]:
     facts, response = record.facts, record.response
     return (
+        record.protocol,
         facts.method,
         facts.path,
         facts.scheme,

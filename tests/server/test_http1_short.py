@@ -117,6 +117,22 @@ async def test_cut_at_every_byte(text: bytes) -> None:
         assert cut.lines == whole.lines
 
 
+@pytest.mark.parametrize("line", [b"GET /now HTTP/1.0", b"GET /now HTTP/1.0\r\nno field"])
+async def test_each_line_has_its_own_version(line: bytes) -> None:
+    """A request of HTTP/1.0, be it a bad one, changes nothing of those before it."""
+    told = await same(answering, [b"GET /now HTTP/1.1" + USUAL + line + USUAL])
+    assert [line[0] for line in told.lines] == ["1.1", "1.0"]
+
+
+@pytest.mark.parametrize("cut", [100, 1500, 5000])
+async def test_a_target_that_is_too_long_is_431(cut: int) -> None:
+    """It counts against the bound of a header, and no matter in how many pieces it comes."""
+    text = b"GET /" + b"x" * 3000 + b" HTTP/1.1" + USUAL
+    told = await same(answering, [text[:cut], text[cut:]])
+    assert told.text.startswith(b"HTTP/1.1 431 ")
+    assert len(told.lines) == 1
+
+
 REQUESTS = st.builds(
     lambda line, fields, end, content: head(line, fields, end) + content,
     st.one_of(st.sampled_from(LINES[:10]), st.sampled_from(LINES)),
