@@ -197,11 +197,12 @@ def fault(head: Http1Head, limits: Limits) -> tuple[HTTPError, bool] | None:
     if facts.two_lengths:
         # Two lengths are how a request is smuggled past a proxy (RFC 9112 section 6.3).
         return HTTPError(400, "both transfer-encoding and content-length"), True
-    if len(facts.fields) > limits.max_header_fields or facts.cost > limits.max_header_bytes:
+    most = limits.max_header_bytes
+    if len(facts.fields) > limits.max_header_fields or max(facts.cost, head.size) > most:
         return HTTPError(431), False
     if head.method != "CONNECT" and not head.path.startswith("/") and head.path != "*":
         return HTTPError(400, "the request target is not a path"), False
-    if facts.length > limits.max_body_bytes:
-        most = limits.max_body_bytes
+    most = limits.max_body_bytes
+    if facts.length > most:
         return HTTPError(413, f"the content is larger than {most} bytes"), False
     return None
