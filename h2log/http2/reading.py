@@ -177,16 +177,21 @@ class Reading(Requests):
             return
         if self._settings_seen:
             self._purse.spend("settings", self.now)
+        sizes: list[int] = []
         for key, value in parse_settings(payload):
             if key == INITIAL_WINDOW_SIZE:
-                self._resize_windows(value - self._peer_initial_window)
-                self._peer_initial_window = value
+                sizes.append(value)
             elif key == MAX_FRAME_SIZE:
                 self._peer_max_frame = value
             elif key == HEADER_TABLE_SIZE and value < self._table_size:
                 # We use no table, but the peer waits to be told that it shrank (RFC 7541, 4.2).
                 self._table_size = 0
                 self._shrunk_table = True
+        if sizes:
+            # There can be thousands: the largest may overflow a window, the last one counts.
+            for size in dict.fromkeys((max(sizes), sizes[-1])):
+                self._resize_windows(size - self._peer_initial_window)
+                self._peer_initial_window = size
         self._settings_seen = True
         self._emit_control(frames.SETTINGS_ACK)
         self._window_opened()

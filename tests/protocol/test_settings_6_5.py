@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from h2.errors import ErrorCodes
 
+from h2log.http2.connection import Connection
 from h2log.http2.sending import Prepared
 from tests.protocol.frames import (
     DEFAULT_WINDOW,
@@ -174,6 +175,36 @@ class TestInitialWindow:
         peer.send(window_update(3, MAX_31 - DEFAULT_WINDOW))
         out = peer.send(settings((INITIAL_WINDOW_SIZE, DEFAULT_WINDOW + 1)))
         peer.is_connection_error(out, ErrorCodes.FLOW_CONTROL_ERROR)
+
+    def test_rfc9113_6_9_2_overflow_in_between(self) -> None:
+        """One that a later value of the same frame would mend is FLOW_CONTROL_ERROR, too."""
+        peer = with_sibling()
+        peer.ask(3)
+        peer.send(window_update(3, MAX_31 - DEFAULT_WINDOW))
+        sizes = (1, DEFAULT_WINDOW + 1, 1)
+        out = peer.send(settings(*((INITIAL_WINDOW_SIZE, size) for size in sizes)))
+        peer.is_connection_error(out, ErrorCodes.FLOW_CONTROL_ERROR)
+
+    def test_rfc9113_6_9_2_many_values_cost_what_few_do(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The streams are gone through for the largest and for the last value of a frame."""
+        changes: list[int] = []
+        resize = Connection._resize_windows
+
+        def counted(conn: Connection, change: int) -> None:
+            changes.append(change)
+            resize(conn, change)
+
+        monkeypatch.setattr(Connection, "_resize_windows", counted)
+        peer = Peer("hold")
+        peer.ask(1)
+        peer.answer(1, bytes(100))
+        peer.send(settings(*((INITIAL_WINDOW_SIZE, size % 100) for size in range(2000)), (4, 42)))
+        assert len(changes) == 2 and sum(changes) == 42 - DEFAULT_WINDOW
+        peer.ask(3)
+        peer.answer(3, bytes(100))
+        assert len(peer.got(3).content) == 42
 
     def test_rfc9113_6_9_2_overflow_looks_at_every_stream(self) -> None:
         """Without such a stream the same change is fine, as it is for one that is closed."""
