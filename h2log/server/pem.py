@@ -9,16 +9,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.x509.oid import NameOID
 
 from h2log.errors import UsageError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 __all__ = [
     "UnusableError",
@@ -34,6 +36,14 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
+
+_UNREADABLE = (
+    ValueError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 class UnusableError(Exception):
@@ -88,7 +98,7 @@ def load_chain(path: Path) -> list[x509.Certificate]:
         for cert in chain:
             # These are parsed when asked for; a damaged certificate is to be found out here.
             _ = (cert.subject, cert.extensions, cert.public_key())
-    except (ValueError, UnsupportedAlgorithm):
+    except _UNREADABLE:
         raise UnusableError("holds no readable PEM certificate") from None
     return chain
 

@@ -933,6 +933,28 @@ def test_a_file_that_is_not_pem_is_named(
     )
 
 
+@pytest.mark.parametrize(
+    ("there", "instead"),
+    [
+        (bytes.fromhex("a003020102"), bytes.fromhex("a003020103")),  # version 4, which is none
+        (bytes.fromhex("0603551d0e"), bytes.fromhex("0603551d0f")),  # keyUsage a second time
+    ],
+    ids=["version", "extension"],
+)
+def test_a_certificate_that_cannot_be_is_named(
+    made: Certificates, there: bytes, instead: bytes
+) -> None:
+    """What its parser raises for no other reason than the certificate is no traceback."""
+    whole = made.cert.read_text()
+    first, end, rest = whole.partition("-----END CERTIFICATE-----\n")
+    der = ssl.PEM_cert_to_DER_cert(first + end)
+    assert there in der
+    made.cert.write_text(ssl.DER_cert_to_PEM_cert(der.replace(there, instead, 1)) + rest)
+    assert refusal(made.cert, made.key) == (
+        f"certificate {made.cert} holds no readable PEM certificate"
+    )
+
+
 def test_exchanged_files_are_named(made: Certificates) -> None:
     """--cert with the key and --key with the certificate."""
     assert "holds no readable PEM certificate" in refusal(made.key, made.cert)
