@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta, tzinfo
-from email.utils import formatdate
 
 __all__ = ["DateCache", "LocalZone", "http_date", "iso_second", "monotonic", "wall"]
 
@@ -21,6 +20,8 @@ wall = time.time
 
 def http_date(when: float) -> str:
     """Return `when` (epoch seconds) as an IMF-fixdate (RFC 9110 section 5.6.7)."""
+    from email.utils import formatdate  # loads much, for what a log alone does not need
+
     return formatdate(when, usegmt=True)
 
 
@@ -41,7 +42,7 @@ class DateCache:
     def __call__(self, now: float) -> str:
         """Return `now` (epoch seconds) as an IMF-fixdate; the same object within a second."""
         if now >= self._until or now < self._until - 2:  # the second case: the clock was set back
-            self._text = formatdate(now, usegmt=True)
+            self._text = http_date(now)
             self._until = int(now) + 1.0
         return self._text
 

@@ -13,6 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "h2log"
 FLOORS: dict[str, int] = {
     "errors": 0,
     "ids": 0,
+    "id_source": 0,
     "clock": 0,
     "config": 1,
     "http2": 2,

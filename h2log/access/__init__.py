@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from h2log.access.formats import NAMES, Format, FormatFunction, compile
 from h2log.access.lines import escape, is_note
 from h2log.access.notes import Note, read_note
-from h2log.access.parsed import Line
-from h2log.access.readback import parse_line
 from h2log.access.redaction import MASK, Redaction, redacted_target
 from h2log.access.tokens import TokenFunction, token, token_names
+
+if TYPE_CHECKING:
+    from h2log.access.parsed import Line
+    from h2log.access.readback import parse_line
 
 __all__ = [
     "MASK",
@@ -28,3 +32,16 @@ __all__ = [
     "token",
     "token_names",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Who writes lines does without what reads them back (PEP 562).
+    if name == "Line":
+        from h2log.access.parsed import Line
+
+        return Line
+    if name == "parse_line":
+        from h2log.access.readback import parse_line
+
+        return parse_line
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

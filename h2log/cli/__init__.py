@@ -2,31 +2,52 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
+from importlib import import_module
+from typing import Final
 
 import click
 
-from h2log.cli.certs import certs
-from h2log.cli.config import config
-from h2log.cli.control import reload, status, stop
-from h2log.cli.run import run
-from h2log.cli.serve import serve
-from h2log.cli.tail import tail
 from h2log.errors import StartupError, UsageError
 
 __all__ = ["cli", "main"]
 
+_PLACES: Final = {
+    "serve": "serve",
+    "run": "run",
+    "certs": "certs",
+    "config": "config",
+    "tail": "tail",
+    "status": "control",
+    "reload": "control",
+    "stop": "control",
+}
+"""Each command's module."""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+
+class _Commands(click.Group):
+    """Commands that are loaded when they are asked for: none waits for what another one needs."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all."""
+        return sorted(_PLACES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command; for a name that is none, all are loaded, as it may be near one."""
+        for name in [cmd_name] if cmd_name in _PLACES else _PLACES:
+            if name not in self.commands:
+                module = import_module(f"{__name__}.{_PLACES[name]}")
+                self.add_command(getattr(module, name))
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="h2log", prog_name="h2log", message="%(prog)s %(version)s")
 def cli() -> None:
     """A fast HTTP/2 server whose access log traces every connection and every request."""
-
-
-for command in (serve, run, certs, config, tail, status, reload, stop):
-    cli.add_command(command)
 
 
 def main() -> None:
@@ -52,6 +73,8 @@ def main() -> None:
 
 def _prepare() -> None:
     """Make up for how we may have been started."""
+    # What is loaded now stays: to look through it again and again would be a tenth of a start.
+    gc.set_threshold(5_000, 20, 20)
     # With a standard stream closed, the next file that is opened would take its number.
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:

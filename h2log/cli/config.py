@@ -7,11 +7,9 @@ import sys
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from h2log.cli.serve import CHECKS, STREAMS, load_settings, server_options
+from h2log.cli.checks import CHECKS
+from h2log.cli.serve import STREAMS, load_settings, server_options
 from h2log.config import DEFAULT, FILES, Loaded, Rotation, file_problems, find_file, load
 from h2log.config.settings import is_file_path
 from h2log.config.units import duration_text, size_text
@@ -58,6 +56,10 @@ def show(as_json: bool, file: str | None, **options: Any) -> None:
         found = {v.key: {"value": v.value, "source": v.source} for v in loaded.values()}
         click.echo(json.dumps(found, indent=2))
         return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("key", no_wrap=True)
     table.add_column("value", overflow="fold")

@@ -8,13 +8,11 @@ from typing import Any, Final
 
 import click
 
-from h2log.cli.backend import start_hypercorn
-from h2log.cli.serve import load_settings, server_options, start
+from h2log.cli.serve import load_ahead, load_settings, server_options, start
 from h2log.config import Settings
 from h2log.config.imports import make_importable
 from h2log.errors import UsageError
 from h2log.workers.program import Program
-from h2log.workers.sources import Sources
 
 __all__ = ["run"]
 
@@ -132,6 +130,7 @@ def run(
 
     Without MODULE:ATTR it is the one of the settings, `app.target`.
     """
+    load_ahead(file, options, watched=reload)
     if options["app_dir"]:
         # What settings name, such as a log's format, may be there, too.
         make_importable(options["app_dir"])
@@ -143,6 +142,8 @@ def run(
         )
     sources = None
     if reload:
+        from h2log.workers.sources import Sources
+
         folders = reload_dir or (settings.app.dir or ".",)
         sources = Sources(folders, reload_include, reload_exclude, settings.log)
         # A file that is written twice in a second may look unchanged to what Python keeps.
@@ -151,6 +152,8 @@ def run(
     elif reload_dir or reload_include or reload_exclude:
         raise UsageError("--reload-dir, --reload-include and --reload-exclude go with --reload")
     if settings.server.backend == "hypercorn":
+        from h2log.cli.backend import start_hypercorn
+
         start_hypercorn(Program(), settings, reload=reload)
         return
     start(Program(), settings, file, options, sources)

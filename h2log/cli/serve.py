@@ -7,32 +7,26 @@ import shlex
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import click
 from click.core import ParameterSource
 
-from h2log.access.session_formats import SESSION_FORMATS
+from h2log.cli.checks import CHECKS
 from h2log.config import FILE_VARIABLE, Check, Layer, Loaded, Settings, load
-from h2log.config.imports import make_importable
 from h2log.config.settings import is_file_path
 from h2log.errors import UsageError
-from h2log.http2.budget import BUDGETS
 from h2log.logfile.applog import LEVELS, configure
-from h2log.logfile.destination import destination
-from h2log.logfile.rotation import Keep, Names, Rotation
-from h2log.logfile.schedule import Schedule, time_zone
 from h2log.logfile.writer import STDERR, STDOUT
-from h2log.server.logs import format_of, skip_of
-from h2log.server.networks import UNIX, Networks, check_network
-from h2log.server.process import serve_process
+from h2log.server.networks import UNIX, Networks
 from h2log.workers.notify import is_asked
 from h2log.workers.program import Program, count_of
-from h2log.workers.sources import Sources
-from h2log.workers.supervisor import supervise
 
-__all__ = ["CHECKS", "STREAMS", "announce", "load_settings", "serve", "server_options", "start"]
+if TYPE_CHECKING:
+    from h2log.workers.sources import Sources
+
+__all__ = ["STREAMS", "announce", "load_ahead", "load_settings", "serve", "server_options", "start"]
 
 SAMPLE_SITE = Path(__file__).parent.parent / "examples" / "articles" / "site"
 
@@ -213,52 +207,12 @@ def static_options(command: _Command) -> _Command:
     )(command)
 
 
-def _known_budget(name: str) -> None:
-    if name not in BUDGETS:
-        raise ValueError(f"unknown budget; there are {', '.join(sorted(BUDGETS))}")
-
-
-def _known_session_format(name: str) -> None:
-    if name not in SESSION_FORMATS:
-        raise ValueError(f"expected one of {', '.join(SESSION_FORMATS)}, got {name!r}")
-
-
-def _known_timezone(name: str) -> None:
-    try:
-        time_zone(name)
-    except UsageError:
-        raise ValueError(
-            f"expected utc, local or a name such as Europe/Berlin, got {name!r}"
-        ) from None
-
-
-def _output(path: str, rules: dict[str, Any] | None, mode: int | None) -> None:
-    """Make what a log is written to, of its rules together; nothing is opened."""
-    destination(path, None if rules is None else Rotation.of(**rules), mode=mode)
-
-
-CHECKS: Final[dict[str, Check]] = {
-    "app dir": make_importable,
-    "format": format_of,
-    "network": check_network,
-    "session format": _known_session_format,
-    "skip": skip_of,
-    "log path": destination,
-    "output": _output,
-    "budget": _known_budget,
-    "rotate.every": lambda text: text == "never" or Schedule.parse(text),
-    "rotate.name": lambda text: Names(text, ""),
-    "rotate.keep": Keep.parse,
-    "rotate.timezone": time_zone,
-    "timezone": _known_timezone,
-}
-"""What compiles the texts among the settings, so that a mistake in one is told at start."""
-
-
-def load_settings(file: str | None, options: Mapping[str, Any]) -> Loaded:
+def load_settings(
+    file: str | None, options: Mapping[str, Any], checks: Mapping[str, Check] = CHECKS
+) -> Loaded:
     """Return the settings in force: the file's, the environment's and the options that were given.
 
-    To be called by a command that has the `server_options`.
+    To be called by a command that has the `server_options`. Raises UsageError.
     """
     source_of = click.get_current_context().get_parameter_source
     layers = []
@@ -280,7 +234,37 @@ def load_settings(file: str | None, options: Mapping[str, Any]) -> Loaded:
         layers.append(Layer(source, values, by_place=True))
     # A format for every output comes after the outputs.
     layers.sort(key=lambda layer: layer.source == "flag --access-format")
-    return load(file, os.environ, layers, CHECKS)
+    return load(file, os.environ, layers, checks)
+
+
+def load_ahead(
+    file: str | None, options: Mapping[str, Any], *, watched: bool = False, folder: bool = False
+) -> None:
+    """Load those of our modules that will be needed, before any of the application's.
+
+    One of its modules may be called like one of Python's that ours use, and is found first as soon
+    as its folder is looked into: an `email.py`, or what it has of `html`. Settings can name
+    functions there, so that it is before them, too. `watched` is whether sources are, `folder`
+    whether there is nothing but a folder to be served.
+    """
+    try:
+        settings = load_settings(file, options, {}).settings
+    except UsageError:
+        return  # they are about to be loaded with their checks, which tell of it
+    if needs_fleet(settings, watched=watched):
+        import h2log.workers.supervisor
+    else:
+        import h2log.server.process
+
+        if not folder and settings.app.interface != "h2log":
+            import h2log.server.asgi  # noqa: F401
+
+
+def needs_fleet(settings: Settings, *, watched: bool) -> bool:
+    """Say whether processes of their own serve; `watched` is whether sources are."""
+    server = settings.server
+    apart = server.max_requests or server.max_rss or settings.admin.port or watched or is_asked()
+    return bool(apart) or count_of(settings) > 1
 
 
 @click.command(short_help="Serve the files of a folder.")
@@ -289,6 +273,7 @@ def load_settings(file: str | None, options: Mapping[str, Any]) -> Loaded:
 @server_options
 def serve(root: str | None, file: str | None, **options: Any) -> None:
     """Serve the files of the folder ROOT; without it, the sample articles."""
+    load_ahead(file, options, folder=True)
     program = Program(root=root if root is not None else str(SAMPLE_SITE))
     start(program, load_settings(file, options).settings, file, options)
 
@@ -310,8 +295,9 @@ def start(
         raise UsageError(
             "HTTP/3 is Hypercorn's: add --server hypercorn, or leave out --http3 (server.http3)"
         )
-    apart = server.max_requests or server.max_rss or settings.admin.port or sources or is_asked()
-    if count_of(settings) == 1 and not apart:
+    if not needs_fleet(settings, watched=sources is not None):
+        from h2log.server.process import serve_process  # who starts workers does not serve
+
         app = program.build(settings)
         serve_process(app, settings, lambda url: announce(url, settings))
         return
@@ -323,6 +309,8 @@ def start(
         # The owner of the log, too, may need what the log's settings name.
         paths = [os.path.abspath(settings.app.dir), os.environ.get("PYTHONPATH", "")]
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    from h2log.workers.supervisor import supervise
+
     stuck = supervise(
         program,
         settings,

@@ -17,7 +17,7 @@ from typing import BinaryIO, Final
 import click
 
 from h2log.access.lines import escape, is_note, parse
-from h2log.cli.serve import CHECKS
+from h2log.cli.checks import CHECKS
 from h2log.config import FILE_VARIABLE, LogSettings, load
 from h2log.config.settings import is_file_path
 from h2log.errors import UsageError

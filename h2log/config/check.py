@@ -13,6 +13,7 @@ import math
 import re
 import types
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Annotated, Any, Final, Literal, NamedTuple, Union, get_args, get_origin
 
 import msgspec
@@ -21,7 +22,17 @@ from h2log.config.settings import Settings
 from h2log.config.units import duration, size
 from h2log.errors import UsageError
 
-__all__ = ["Check", "Problem", "all_keys", "check", "element_of", "extra_of", "plain_kind", "shown"]
+__all__ = [
+    "Check",
+    "Problem",
+    "all_keys",
+    "check",
+    "element_of",
+    "extra_of",
+    "fields_of",
+    "plain_kind",
+    "shown",
+]
 
 Check = Callable[..., object]
 """Takes a text of the settings; raises UsageError or ValueError when it cannot be used."""
@@ -79,7 +90,7 @@ class _Walk:
         if not isinstance(value, dict):
             self._complain(key, f"expected a table, got {shown(value)}")
             return {}
-        fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+        fields = {field.encode_name: field for field in fields_of(kind)}
         plain = {}
         for name, item in value.items():
             full = _join(key, name)
@@ -199,9 +210,15 @@ def _instead(table: str, name: str, siblings: list[str]) -> str:
     return f"there are {', '.join(siblings)}"
 
 
+@cache
+def fields_of(table: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    """Return the fields of a table: msgspec would work their types out anew each time."""
+    return msgspec.structs.fields(table)
+
+
 def all_keys(kind: type[msgspec.Struct] = Settings, prefix: str = "") -> Iterator[str]:
     """Yield every key of the tree in its order, tables too; `[]` stands for a list's tables."""
-    for field in msgspec.structs.fields(kind):
+    for field in fields_of(kind):
         key = f"{prefix}{field.encode_name}"
         yield key
         if isinstance(field.type, type) and issubclass(field.type, msgspec.Struct):

@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
-from h2log.config.check import Check, Problem
+from h2log.config.check import Check, Problem, fields_of
 from h2log.config.settings import AppRotation, Output, Rotation, Settings, is_file_path
 from h2log.errors import UsageError
 
@@ -86,7 +84,7 @@ def _rules(log: _Log, given: Callable[[str], bool]) -> Iterator[Problem]:
     default = type(log.rotate)()
     changed = [
         field.encode_name
-        for field in msgspec.structs.fields(default)
+        for field in fields_of(type(default))
         if getattr(log.rotate, field.name) != getattr(default, field.name)
     ]
     if not is_file_path(log.path):

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from h2log.config.check import Check, Problem, check, extra_of
+from h2log.config.check import Check, Problem, check, extra_of, fields_of
 from h2log.config.conflicts import conflicts, is_given
 from h2log.config.settings import Settings
 from h2log.config.sources import Layer, environment, find_file, read_file
@@ -162,7 +162,7 @@ def _merge(
 
 def _leaves(table: msgspec.Struct, prefix: str) -> Iterator[tuple[str, Any, str]]:
     """Yield each value's key, itself and its unit; an empty list or table as one value."""
-    for field in msgspec.structs.fields(type(table)):
+    for field in fields_of(type(table)):
         key = f"{prefix}{field.encode_name}"
         value = getattr(table, field.name)
         if isinstance(value, msgspec.Struct):

@@ -11,14 +11,13 @@ import difflib
 import json
 import os
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn, get_args, get_origin
 
 import msgspec
 
-from h2log.config.check import all_keys, element_of, plain_kind, shown
+from h2log.config.check import all_keys, element_of, fields_of, plain_kind, shown
 from h2log.config.settings import Settings
 from h2log.errors import UsageError
 
@@ -69,6 +68,8 @@ def read_file(path: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UsageError(f"{path} cannot be read: {reason.lower()}") from None
+    import tomllib  # many have no file
+
     try:
         return _json(text) if path.lower().endswith(".json") else tomllib.loads(text)
     except json.JSONDecodeError as error:
@@ -121,11 +122,13 @@ def _lower(message: str) -> str:
 
 def environment(environ: Mapping[str, str]) -> tuple[list[Layer], list[str]]:
     """Return a layer for each variable that sets something, and a line for each problem."""
-    plain = _plain_names(all_keys())
-    layers, problems = [], []
-    for name in sorted(environ):
+    layers: list[Layer] = []
+    problems: list[str] = []
+    ours = sorted(name for name in environ if name.startswith(PREFIX) and name != FILE_VARIABLE)
+    plain = _plain_names(all_keys()) if ours else {}
+    for name in ours:
         text = environ[name]
-        if not name.startswith(PREFIX) or name == FILE_VARIABLE or _of_kubernetes(name, text):
+        if _of_kubernetes(name, text):
             continue
         source = f"environment {name}"
         try:
@@ -198,7 +201,7 @@ def _kind(parts: list[str]) -> Any:
         table = element_of(kind) or kind
         if not (isinstance(table, type) and issubclass(table, msgspec.Struct)):
             return None
-        fields = {field.encode_name: field.type for field in msgspec.structs.fields(table)}
+        fields = {field.encode_name: field.type for field in fields_of(table)}
         kind = fields.get(part)
     return kind
 

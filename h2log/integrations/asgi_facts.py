@@ -13,7 +13,7 @@ from typing import Any, Final
 from h2log.access.exchange import Exchange
 from h2log.access.record import UNKNOWN, Origin, Session, TlsFacts
 from h2log.clock import monotonic, wall
-from h2log.ids import new_id
+from h2log.id_source import new_id
 
 __all__ = ["Answered", "Asked", "open_exchange", "protocol_of", "tls_facts"]
 

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 from h2log.access.record import UNKNOWN, Origin, Outcome, Session, Sink
 from h2log.clock import monotonic, wall
-from h2log.ids import new_id
+from h2log.id_source import new_id
 from h2log.integrations.asgi_facts import protocol_of, tls_facts
 from h2log.server.networks import UNIX
 

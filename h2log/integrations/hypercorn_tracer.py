@@ -10,7 +10,7 @@ from hypercorn.logging import Logger
 
 from h2log.access.record import Session, SessionSink, Sink
 from h2log.clock import monotonic, wall
-from h2log.ids import new_id
+from h2log.id_source import new_id
 from h2log.server.networks import UNIX
 
 __all__ = ["Overloadable", "TracedLogger", "Tracer", "server_of", "session_of", "tracer_of"]

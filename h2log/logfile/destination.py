@@ -17,12 +17,11 @@ from h2log.errors import UsageError
 from h2log.logfile.files import STDERR, STDOUT, LogFile
 from h2log.logfile.loggers import LOGGER, LoggerTarget
 from h2log.logfile.rotation import Rotation
-from h2log.logfile.syslog import SyslogTarget
-from h2log.logfile.syslog_url import is_syslog
 
-__all__ = ["Destination", "Kind", "destination", "kind_of"]
+__all__ = ["Destination", "Kind", "destination", "is_syslog", "kind_of"]
 
 Kind = Literal["file", "stream", "syslog", "logger"]
+_SYSLOG: Final = re.compile(r"syslog(?:\+[^:/?]*)?:")
 _URL: Final = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
@@ -81,6 +80,11 @@ class Destination(Protocol):
         ...
 
 
+def is_syslog(path: str) -> bool:
+    """Return whether a log's path is meant as the URL of a collector; see `syslog_url`."""
+    return _SYSLOG.match(path) is not None
+
+
 def kind_of(path: str) -> Kind:
     """Return what a path means: `stream` is standard output or standard error."""
     if path in (STDOUT, STDERR):
@@ -113,6 +117,8 @@ def destination(
             raise UsageError(f"{path}: only files have a mode; leave out mode, or write to a file")
         if kind == "logger":
             return LoggerTarget(path, name=name)
+        from h2log.logfile.syslog import SyslogTarget  # few logs go there
+
         return SyslogTarget(path, header=header, name=name)
     if _URL.match(path):
         raise UsageError(

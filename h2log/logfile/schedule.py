@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from h2log.errors import UsageError
 
@@ -151,8 +150,12 @@ def time_zone(name: str) -> tzinfo | None:
     """Return the time zone `local` (None), `utc`, or an IANA name. Raises UsageError."""
     if name == "local":
         return None
+    if name.lower() == "utc":
+        return UTC
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError  # most logs are in UTC, which needs none
+
     try:
-        return ZoneInfo("UTC" if name.lower() == "utc" else name)
+        return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise UsageError(
             f"rotate.timezone: expected local, utc or a name such as Europe/Berlin, got {name!r}"

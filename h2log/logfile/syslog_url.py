@@ -22,9 +22,8 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from h2log.errors import UsageError
 
-__all__ = ["SyslogUrl", "is_syslog"]
+__all__ = ["SyslogUrl"]
 
-_SCHEME: Final = re.compile(r"syslog(?:\+[^:/?]*)?:")
 _SYSTEM: Final = "/dev/log"
 _PORTS: Final = {"udp": 514, "tcp": 601, "tls": 6514}
 _FORMS: Final = (
@@ -35,11 +34,6 @@ _FACILITIES: Final = SysLogHandler.facility_names
 _SEVERITIES: Final = SysLogHandler.priority_names
 _APP: Final = re.compile(r"[!-~]{1,48}")
 """RFC 5424 section 6: APP-NAME is 1*48PRINTUSASCII."""
-
-
-def is_syslog(path: str) -> bool:
-    """Return whether a log's path is meant as the URL of a collector."""
-    return _SCHEME.match(path) is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from h2log.app.conditional import CONDITIONS
 from h2log.app.files.negotiation import wish
 from h2log.app.request import Request
 from h2log.clock import monotonic, wall
-from h2log.ids import new_id
+from h2log.id_source import new_id
 from h2log.server.content import ContentBuffer
 from h2log.server.http1_head import FieldFacts, Http1Head
 from h2log.server.http1_output import Http1Output, response_lines

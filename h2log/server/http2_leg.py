@@ -29,7 +29,7 @@ from h2log.http2.hpack import literal_name
 from h2log.http2.sending import Prepared
 from h2log.http2.settings import EngineLimits
 from h2log.http2.stream import Stream
-from h2log.ids import new_id
+from h2log.id_source import new_id
 from h2log.server.content import ContentBuffer
 from h2log.server.http2_reply import Http2Reply, header_block
 from h2log.server.http2_room import HIGH_WATER, Room

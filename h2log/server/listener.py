@@ -21,7 +21,7 @@ from h2log.access.record import Session, TlsFacts
 from h2log.clock import monotonic, wall
 from h2log.http2.frames import PREFACE
 from h2log.http2.settings import EngineLimits
-from h2log.ids import new_id
+from h2log.id_source import new_id
 from h2log.server.http1_leg import Http1Leg
 from h2log.server.http2_leg import Http2Leg
 from h2log.server.networks import UNIX, Networks

@@ -23,6 +23,7 @@ from h2log.config.imports import own_error
 from h2log.errors import StartupError, UsageError
 from h2log.logfile.faults import install
 from h2log.server.logs import Logs
+from h2log.server.loop import loop_factory
 from h2log.server.renewal import LOOK_EVERY, PairWatch, hung_up, renewed
 from h2log.server.server import Server
 from h2log.server.sockets import given_sockets, listening
@@ -31,7 +32,6 @@ from h2log.server.tls import tls_context
 __all__ = [
     "give_back_memory",
     "leave_soon",
-    "loop_factory",
     "serve_process",
     "start_application",
     "stop_application",
@@ -196,15 +196,6 @@ def give_back_memory() -> None:
             ctypes.CDLL(None).malloc_trim(0)
         except (AttributeError, OSError):  # musl
             pass
-
-
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Return what makes the loop of a server: uvloop's, where there is one."""
-    try:
-        import uvloop
-    except ImportError:  # Windows
-        return None
-    return uvloop.new_event_loop
 
 
 async def _serve(

@@ -7,13 +7,13 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from h2log.access.record import AccessRecord, SessionSink, Sink
 from h2log.app.application import App
 from h2log.app.asgi import AsgiApp
 from h2log.clock import monotonic
 from h2log.config import Settings
-from h2log.server.asgi import AsgiHost
 from h2log.server.dispatch import Dispatcher
 from h2log.server.forwarded import Origins
 from h2log.server.http2_limits import engine_limits
@@ -22,7 +22,9 @@ from h2log.server.logs import redaction_of
 from h2log.server.networks import UNIX, Networks
 from h2log.server.session import Leg, Overloadable, Shared
 from h2log.server.sockets import listening, place_of
-from h2log.server.watch import Watcher
+
+if TYPE_CHECKING:
+    from h2log.server.watch import Watcher
 
 __all__ = ["Server"]
 
@@ -62,6 +64,8 @@ class Server:
         self._watcher: Watcher | None = None
         asgi = None
         if isinstance(app, AsgiApp):
+            from h2log.server.asgi import AsgiHost  # an App does without, and without WebSockets
+
             limits = settings.limits
             cache, most = limits.static_cache, limits.max_streams
             asgi = AsgiHost(app, masked, cache, settings.websocket, most)
@@ -111,6 +115,8 @@ class Server:
         self.addresses = [place_of(sock) for sock in sockets]
         watched = [folder for folder in self._app.folders() if folder.watched]
         if watched:
+            from h2log.server.watch import Watcher
+
             self._watcher = Watcher(watched)
             await self._watcher.start()
         self._listener = Listener(sockets, self._context, self._shared, limits, self._proxies)

@@ -6,14 +6,16 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from h2log.access.record import Session, SessionSink, Sink
 from h2log.clock import DateCache, monotonic
 from h2log.config import Limits
-from h2log.server.asgi import AsgiHost
 from h2log.server.dispatch import Dispatcher
 from h2log.server.forwarded import Origins
+
+if TYPE_CHECKING:
+    from h2log.server.asgi import AsgiHost
 
 __all__ = ["HangUp", "Hold", "Leg", "Shared", "Stall", "local_address"]
 

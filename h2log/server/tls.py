@@ -7,12 +7,9 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Any, Final
 
-from cryptography import x509
-
 from h2log.access.record import Session
 from h2log.config import TlsSettings
 from h2log.errors import UsageError
-from h2log.server.pem import check_pair
 
 __all__ = ["ALPN", "server_context", "tls_context", "tls_extension"]
 
@@ -60,6 +57,8 @@ def server_context(
     `required`. No compression and no renegotiation (RFC 9113 section 9.2.1). Raises UsageError
     naming the file that is missing, unreadable, or does not match.
     """
+    from h2log.server.pem import check_pair  # cleartext does without `cryptography`
+
     check_pair(cert, key)
     context = _ServerContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -130,6 +129,8 @@ def _told(tls: Any, version: str, cipher: str) -> dict[str, Any]:
     chain = [] if tls is None else list(_client_chain(tls))
     name = None
     if chain:
+        from cryptography import x509
+
         name = x509.load_der_x509_certificate(chain[0]).subject.rfc4514_string()
     return {
         "server_cert": (ours.certificate or None) if ours is not None else None,

@@ -17,6 +17,7 @@ from h2log.workers.messages import encode
 
 __all__ = ["BackOff", "Child"]
 
+_BEGIN: Final = "h2log.workers.begin"
 _EARLY: Final = 5.0
 """Seconds within which an end is too early."""
 _FIRST_DELAY: Final = 0.5
@@ -41,7 +42,7 @@ class BackOff:
 
 
 class Child:
-    """A process of ours, `python -m MODULE`, and the channel to it.
+    """A process of ours, which runs `main` of a module, and the channel to it.
 
     Use: `await start(…)`; `gone` is set when it has ended and its last message was received.
     """
@@ -67,6 +68,7 @@ class Child:
                 self._process = await asyncio.create_subprocess_exec(
                     sys.executable,
                     "-m",
+                    _BEGIN,
                     module,
                     str(theirs.fileno()),
                     pass_fds=[theirs.fileno()],

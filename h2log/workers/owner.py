@@ -1,4 +1,4 @@
-"""The process that owns the log files: `python -m h2log.workers.owner DESCRIPTOR`.
+"""The process that owns the log files; `python -m h2log.workers.begin` starts it.
 
 It serves nobody and runs no application: it takes the lines of the workers, and writes them as a
 single process would. When it is killed, the supervisor starts another, and the workers go on with
@@ -27,7 +27,7 @@ import msgspec
 from h2log.errors import UsageError
 from h2log.logfile.applog import configure
 from h2log.logfile.faults import install
-from h2log.server.process import loop_factory
+from h2log.server.loop import loop_factory
 from h2log.workers.blocks import AHEAD
 from h2log.workers.channel import Channel, frame
 from h2log.workers.ledger import Ledger
@@ -332,7 +332,3 @@ def main() -> None:
     sys.stderr.flush()
     if stuck:
         os._exit(1)
-
-
-if __name__ == "__main__":
-    main()

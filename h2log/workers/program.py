@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import inspect
 import os
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from h2log.app.application import App
-from h2log.app.asgi import AsgiApp
 from h2log.app.interfaces import described, interface_of, is_async, parameters_of, single
-from h2log.app.wsgi import wsgi
 from h2log.config import AppSettings, Settings
 from h2log.config.imports import import_object, make_importable, own_error
 from h2log.errors import UsageError
+
+# A program is also a word in a message: who only passes it on need not load what answers.
+if TYPE_CHECKING:
+    from h2log.app.application import App
+    from h2log.app.asgi import AsgiApp
 
 __all__ = ["Program", "count_of", "load_application"]
 
@@ -61,6 +63,8 @@ class Program(msgspec.Struct, frozen=True):
 
 
 def _folder(root: str, settings: Settings) -> App:
+    from h2log.app.application import App
+
     app = App()
     try:
         app.static(root, cache_bytes=settings.limits.static_cache, **settings.static.options())
@@ -86,10 +90,14 @@ def load_application(settings: AppSettings) -> App | AsgiApp:
         target = f"{target}()"
     kind = _kind(target, found, settings)
     if kind == "h2log":
-        assert isinstance(found, App)
-        return found
+        own: App = found
+        return own
+    from h2log.app.asgi import AsgiApp
+
     call = found
     if kind == "wsgi":
+        from h2log.app.wsgi import wsgi
+
         call = wsgi(found, settings.threads)
     elif kind == "asgi2":
         call = single(found)
@@ -142,6 +150,8 @@ def _made(target: str, factory: Any) -> Any:
 
 def _kind(target: str, found: Any, settings: AppSettings) -> str:
     """Return what interface an application has, as configured, or as it looks."""
+    from h2log.app.application import App
+
     wanted = settings.interface
     if isinstance(found, App) or wanted == "h2log":
         if not isinstance(found, App):

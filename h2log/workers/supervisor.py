@@ -13,11 +13,12 @@ worker may end in any way, what the kernel has accepted waits for another.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -26,17 +27,19 @@ from h2log.config import AdminSettings, ServerSettings, Settings
 from h2log.errors import StartupError, UsageError
 from h2log.logfile.applog import WriterHandler, configure
 from h2log.logfile.faults import install
-from h2log.server.process import loop_factory
+from h2log.server.loop import loop_factory
 from h2log.server.renewal import LOOK_EVERY, PairWatch, hung_up, renewed
 from h2log.server.sockets import UnixSocket, bind, given_sockets, listening
-from h2log.workers.admin import Admin
 from h2log.workers.control import Control, control_path
 from h2log.workers.crew import Crew
 from h2log.workers.fleet import BootError, Generation, Slot, Worker
 from h2log.workers.messages import Beat
 from h2log.workers.notify import Notifier
 from h2log.workers.program import Program, count_of
-from h2log.workers.sources import Sources
+
+if TYPE_CHECKING:
+    from h2log.workers.admin import Admin
+    from h2log.workers.sources import Sources
 
 __all__ = ["supervise"]
 
@@ -64,6 +67,7 @@ def supervise(
     are now. When `sources` change, it is as if SIGHUP had come. Raises UsageError and StartupError
     for what stops the start.
     """
+    gc.freeze()  # what was loaded stays; the end need not take it apart
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         return runner.run(_Supervisor(program, settings, reload, sources).run(announce))
 
@@ -178,6 +182,8 @@ class _Supervisor:
         """Return the admin listener, if there is to be one. Raises UsageError."""
         if not place.port:
             return None
+        from h2log.workers.admin import Admin
+
         names = ("admin.host", "admin.port")
         sockets = bind(place.host, place.port, _ADMIN_BACKLOG, names)
         return Admin(sockets, self._is_ready, self._counters)

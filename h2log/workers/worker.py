@@ -1,4 +1,4 @@
-"""A process that serves: `python -m h2log.workers.worker DESCRIPTOR`.
+"""A process that serves; `python -m h2log.workers.begin` starts it.
 
 It is told by the supervisor what to serve and on which sockets, says when it does, and serves until
 it is told to drain, gets SIGTERM, or the supervisor is gone.
@@ -27,10 +27,10 @@ from h2log.errors import StartupError, UsageError
 from h2log.logfile.applog import IdFilter, LineFormatter, WriterHandler, configure
 from h2log.logfile.faults import install
 from h2log.server.logs import redaction_of
+from h2log.server.loop import loop_factory
 from h2log.server.process import (
     give_back_memory,
     leave_soon,
-    loop_factory,
     start_application,
     stop_application,
     tune,
@@ -335,7 +335,3 @@ def main() -> None:
 
 async def _work(descriptor: int) -> bool:
     return await Worker(socket.socket(fileno=descriptor)).run()
-
-
-if __name__ == "__main__":
-    main()

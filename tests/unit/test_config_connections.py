@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from h2log.cli.serve import CHECKS
+from h2log.cli.checks import CHECKS
 from h2log.config import Settings, build, load
 from h2log.errors import UsageError
 

@@ -16,7 +16,8 @@ from typing import Final
 import pytest
 import uuid6
 
-from h2log.ids import NO_ID, IdSource, new_id, request_id, session_id
+from h2log.id_source import IdSource, new_id
+from h2log.ids import NO_ID, request_id, session_id
 
 MANY: Final = 200_000
 FORM = re.compile(r"[0-9a-f]{32}")
@@ -81,9 +82,9 @@ def test_ids_rise_when_the_clock_is_set_back() -> None:
 def test_one_second_has_room_for_half_a_milliard_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     """2**29 of the largest steps on top of the largest seed leave version and variant alone."""
     largest = uuid6.UUID(int=(1_700_000_000_000 << 80) | ((1 << 76) - 1), version=7)
-    monkeypatch.setattr("h2log.ids.uuid6.uuid7", lambda: largest)
+    monkeypatch.setattr("h2log.id_source.uuid6.uuid7", lambda: largest)
     # A step of 2**50 stands for 2**18 steps of 2**32: 2**11 of them are 2**29 of those.
-    monkeypatch.setattr("h2log.ids.getrandbits", lambda bits: (1 << 50) - 1)
+    monkeypatch.setattr("h2log.id_source.getrandbits", lambda bits: (1 << 50) - 1)
     source = IdSource()
     made = [source(1_700_000_000.5) for _ in range(1 + 2**11)]
     assert [i for i in made if not well_formed(i)] == []
@@ -127,7 +128,7 @@ def test_a_forked_process_shares_no_id_with_its_parent() -> None:
     """What a fork copies, the seed and the step, is not used by both."""
     program = (
         "import os, sys\n"
-        "from h2log.ids import new_id\n"
+        "from h2log.id_source import new_id\n"
         "new_id(1e9)\n"
         "child = os.fork()\n"
         "made = ' '.join(new_id(1e9 + 0.001) for _ in range(100))\n"

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from h2log.errors import UsageError
-from h2log.logfile.syslog_url import SyslogUrl, is_syslog
+from h2log.logfile.destination import is_syslog
+from h2log.logfile.syslog_url import SyslogUrl
 
 
 @pytest.mark.parametrize(

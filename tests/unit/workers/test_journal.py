@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 
 from h2log.access.record import AccessRecord, Outcome, Session
-from h2log.ids import new_id
+from h2log.id_source import new_id
 from h2log.workers.board import Board, clear_place, new_board, set_places
 from h2log.workers.journal import SIZE, Journal, left_behind, new_journal
 

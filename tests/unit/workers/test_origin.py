@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from h2log.access.record import AccessRecord, Origin, Session
-from h2log.ids import new_id
+from h2log.id_source import new_id
 from h2log.workers.facts import (
     lost_record,
     open_request,
