@@ -57,9 +57,6 @@ def server_context(
     `required`. No compression and no renegotiation (RFC 9113 section 9.2.1). Raises UsageError
     naming the file that is missing, unreadable, or does not match.
     """
-    from h2log.server.pem import check_pair  # cleartext does without `cryptography`
-
-    check_pair(cert, key)
     context = _ServerContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
@@ -69,18 +66,29 @@ def server_context(
     context.num_tickets = 1
     context.sni_callback = _note_sni
     try:
-        context.load_cert_chain(cert, key)
+        context.load_cert_chain(cert, key, _no_passphrase)
         with open(cert, "rb") as file:
             context.certificate = _first_certificate(file.read())
-    except (ssl.SSLError, OSError) as error:
+    except (ssl.SSLError, OSError, ValueError) as error:
+        # OpenSSL tells little of what is wrong. What does, `cryptography`, takes 12 MB of memory,
+        # which a good pair does without.
+        from h2log.server.pem import check_pair
+
+        check_pair(cert, key)
         reason = getattr(error, "reason", None) or error
         raise UsageError(
             f"cannot use the certificate {cert} with the key {key}: {reason}"
         ) from None
     if client_cert in _MODES:
+        import cryptography.x509  # noqa: F401 - now, and not when the first of them comes
+
         _ask_clients(context, client_ca)
         context.verify_mode = _MODES[client_cert]
     return context
+
+
+def _no_passphrase() -> str:
+    raise ValueError("the key is encrypted")  # else OpenSSL would ask for it at the terminal
 
 
 def _ask_clients(context: ssl.SSLContext, path: str) -> None:
