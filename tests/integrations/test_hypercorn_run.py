@@ -159,7 +159,7 @@ async def test_an_exception_after_the_start_over_http2(secure: Hypercorn) -> Non
     async with H2Client.connect(secure) as asking:
         stream = asking.send("GET", "/raise-late?h2")
         reply = await asking.reply(stream)
-        assert (reply.status, reply.body, reply.reset) == (200, b"some", 2)
+        assert (reply.status, bytes(reply.body), reply.reset) == (200, b"some", 2)
         assert asking.conn.open_outbound_streams == 0
     line = await secure.full.one("/raise-late?h2")
     assert (line.status, line.sent, line.outcome) == (200, 4, Outcome.HANDLER_ERROR)
