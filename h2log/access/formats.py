@@ -52,6 +52,7 @@ Kind = Literal["tsv", "text", "json"]
 
 _MAX_STAMPS = 64
 _MAX_TARGETS = 4096
+_MAX_TIMES = 4096
 _MAX_TARGET_LENGTH = 256
 
 
@@ -122,9 +123,10 @@ def h2log_format(shown: Shown = DEFAULT_SHOWN) -> Format:
     the last byte handed over (`-` for a request that has only arrived), session id, request id,
     version, path with query (see `escape`).
     """
-    # Under load many records share a millisecond, and paths come again: both are remembered.
+    # Under load many records share a millisecond, and paths and times come again.
     stamps: dict[int, str] = {}
     targets: dict[str, str] = {}
+    times: dict[int, str] = {}  # milliseconds by microseconds
     url, authority = shown.redaction.url, shown.redaction.authority
 
     def line(record: AccessRecord) -> str:
@@ -145,7 +147,14 @@ def h2log_format(shown: Shown = DEFAULT_SHOWN) -> Format:
                     targets.clear()
                 targets[path] = target
         session = record.session
-        took = "-" if record.outcome is None else f"{(record.end - record.start) * 1000:.3f}"
+        micros = round((record.end - record.start) * 1_000_000)
+        took = times.get(micros)
+        if took is None:
+            took = f"{micros / 1000:.3f}"
+            if len(times) < _MAX_TIMES:
+                times[micros] = took
+        if record.outcome is None:
+            took = "-"
         return (
             f"{stamp}{record.status or '-'}\t{took}\t{session.id}\t{record.id}\t"
             f"{record.protocol}\t{target or escape(authority(facts.authority)) or '-'}\n"
