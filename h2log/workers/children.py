@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container
+from pathlib import Path
 from typing import Any, Final
 
 from msgspec.msgpack import Decoder
@@ -15,7 +17,7 @@ from h2log.clock import monotonic
 from h2log.workers.channel import Channel, frame, pair
 from h2log.workers.messages import encode
 
-__all__ = ["BackOff", "Child"]
+__all__ = ["BackOff", "Child", "Orphans"]
 
 _BEGIN: Final = "h2log.workers.begin"
 _EARLY: Final = 5.0
@@ -129,3 +131,34 @@ class Child:
     def by_others(self) -> bool:
         """Whether somebody else has killed it: no fault of its own."""
         return self.code == -signal.SIGKILL and not self.killed_for
+
+
+class Orphans:
+    """Processes that have ended and that nobody waits for: process 1 of a container inherits them.
+
+    Those that we have started ourselves are waited for in another way, which may take a moment.
+    """
+
+    def __init__(self) -> None:
+        self._before: set[int] = set()
+
+    def look(self, own: Container[int]) -> None:
+        """Let go of those that were there the last time already, and are not among our `own`."""
+        if os.getpid() != 1:
+            return
+        found = {pid for pid in _ended_children() if pid not in own}
+        for pid in found & self._before:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+        self._before = found
+
+
+def _ended_children() -> list[int]:
+    """Return the processes that have ended and are our children, where the system tells."""
+    found = []
+    for threads in Path("/proc/self/task").glob("*/children"):
+        for pid in threads.read_text().split():
+            with contextlib.suppress(OSError):  # gone meanwhile
+                if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                    found.append(int(pid))
+    return found

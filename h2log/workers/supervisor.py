@@ -30,6 +30,7 @@ from h2log.logfile.faults import install
 from h2log.server.loop import loop_factory
 from h2log.server.renewal import LOOK_EVERY, PairWatch, hung_up, renewed
 from h2log.server.sockets import UnixSocket, bind, given_sockets, listening
+from h2log.workers.children import Orphans
 from h2log.workers.control import Control, control_path
 from h2log.workers.crew import Crew
 from h2log.workers.fleet import BootError, Generation, Slot, Worker
@@ -242,6 +243,7 @@ class _Supervisor:
     async def _look(self, watch: PairWatch) -> None:
         """Look after the workers and the certificate, which has `watch`, from time to time."""
         tls = self._settings.tls
+        orphans = Orphans()
         looked = monotonic()
         while True:
             await asyncio.sleep(LOOK_EVERY)
@@ -255,6 +257,7 @@ class _Supervisor:
             self._notifier.alive()
             self._keeper.look()
             self._crew.look(now)
+            orphans.look({self._keeper.pid, *(w.pid for w in self._crew.workers.values())})
             if not self._settings.server.insecure and watch.changed():
                 self._renew()
 
