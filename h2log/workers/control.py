@@ -86,6 +86,11 @@ class Control:
         self._identity = (status.st_dev, status.st_ino)
         self._server = await asyncio.start_unix_server(self._talk, sock=sock, limit=_QUESTION_LIMIT)
 
+    @property
+    def unreachable(self) -> bool:
+        """Its file is gone: somebody has cleaned up, and nobody can ask."""
+        return self._server is not None and not os.path.lexists(self.path)
+
     def _bind(self) -> socket.socket:
         Path(self.path).parent.mkdir(parents=True, exist_ok=True)
         sock = socket.socket(socket.AF_UNIX)

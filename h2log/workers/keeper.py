@@ -91,6 +91,8 @@ class Keeper:
         self._answer: asyncio.Future[Configured | Refused] | None = None
         self._lock = asyncio.Lock()  # one question at a time
         self._said: deque[Say] = deque(maxlen=_KEPT_LINES)
+        self._unheard: list[Say] = []  # the owner has perhaps not read them
+        self._unheard_before = 0  # of them, how many were there at the last sign of life
         self._free = asyncio.Event()  # nobody holds the owner up
         self._free.set()
         self._held = asyncio.Event()
@@ -188,6 +190,7 @@ class Keeper:
             await child.gone.wait()
             self._ready = False
             self._child = None
+            self._unheard, self._unheard_before = [], 0
             self._show()
             if self._closing:
                 return
@@ -271,10 +274,12 @@ class Keeper:
             self._send(Dead(worker.number, f"{worker.reason}, and the owner of the log"))
 
     def _heard(self, known: list[int]) -> None:
-        """Forget workers that have ended when the owner, too, is done with them.
+        """Forget what the owner has read, and workers that have ended when it is done with them.
 
         `known` are those that it is not done with.
         """
+        del self._unheard[: self._unheard_before]
+        self._unheard_before = len(self._unheard)
         for worker in list(self._departed):
             worker.pulses += 1
             if worker.pulses > _SURE and worker.number not in known:
@@ -329,7 +334,8 @@ class Keeper:
         """Hand on what there is to say: to the owner, or if there is none, to standard error."""
         if self._ready and self._free.is_set():
             while self._said:
-                self._send(self._said.popleft())
+                self._unheard.append(self._said.popleft())
+                self._send(self._unheard[-1])
         elif self._child is None:
             self._show()
 
@@ -370,6 +376,12 @@ class Keeper:
         try:
             await asyncio.wait_for(child.gone.wait(), _LAST_WORDS)
         except TimeoutError:
+            self._said.extendleft(reversed(self._unheard))
+            _logger.error(
+                "the process %d that has the logs does not end: it is killed, and what it has not "
+                "written is lost",
+                child.pid,
+            )
             child.kill("it did not end")
             await child.gone.wait()
         if self._watch is not None:

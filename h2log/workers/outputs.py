@@ -130,6 +130,8 @@ class Outputs:
                 generation.places[index] = place
         except BaseException:
             for place in opened.values():
+                if again:  # what is known of another process is for the next one
+                    place.mark = None
                 await self._close(place)
             raise
         for key, place in opened.items():

@@ -373,7 +373,7 @@ class _Supervisor:
                 before_admin.close()
             if admin is not None:
                 await admin.open()
-        if control_path(settings) != self._control.path:
+        if control_path(settings) != self._control.path or self._control.unreachable:
             await self._control.close()
             self._control = Control(control_path(settings), self._answer)
             await self._control.open()

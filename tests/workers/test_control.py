@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -220,6 +221,9 @@ def test_a_reload_moves_the_other_sockets(certs: Certificates, tmp_path: Path) -
         assert not (tmp_path / SOCKET).exists()
         assert control.ask(str(moved), {"do": "status"}, PATIENCE)["pid"] == server.pid
         assert httpx.get(f"http://127.0.0.1:{port}/-/readyz").status_code == 200
+        moved.unlink()  # by somebody who has cleaned up
+        server.signal(signal.SIGHUP)
+        poll(lambda: moved.exists() and accepts(moved))
         settings(tmp_path)
         assert control.ask(str(moved), {"do": "reload"}, PATIENCE)
         poll(partial(answers, tmp_path, server.pid))

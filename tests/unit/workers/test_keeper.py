@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+import h2log.workers.keeper as keeper_module
 from h2log.config import LogSettings
 from h2log.workers.journal import new_journal
 from h2log.workers.keeper import Keeper
@@ -55,3 +57,39 @@ async def test_a_generation_without_workers_goes_at_once() -> None:
     keeper._generations = {1: LogSettings(), 2: LogSettings()}
     keeper.forget(1)
     assert keeper.generations == {2}
+
+
+class Deaf:
+    """An owner that reads nothing, and ends when it is killed."""
+
+    pid = 4711
+    code = -9
+
+    def __init__(self) -> None:
+        self.gone = asyncio.Event()
+
+    def send(self, message: Any, *descriptors: int) -> None:
+        """It is not read."""
+
+    def kill(self, reason: str) -> None:
+        """End."""
+        self.gone.set()
+
+
+async def test_what_a_frozen_owner_was_told_is_told_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On standard error: what it has surely read it has written, the rest nobody has seen."""
+    monkeypatch.setattr(keeper_module, "_LAST_WORDS", 0.0)
+    keeper = Keeper(list)
+    keeper._marks = os.open(os.devnull, os.O_RDONLY)
+    keeper._child = cast("Any", Deaf())
+    keeper._ready = True
+    keeper.put("read long ago")
+    keeper._received(Pulse([], 0, []), [])
+    keeper._received(Pulse([], 0, []), [])
+    keeper.put("a worker has ended")
+    assert await keeper.close()
+    told = capsys.readouterr().err
+    assert "a worker has ended\n" in told
+    assert "read long ago" not in told

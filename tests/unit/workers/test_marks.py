@@ -11,6 +11,7 @@ import pytest
 
 from h2log.access.notes import json_note
 from h2log.config import LogSettings, build
+from h2log.errors import UsageError
 from h2log.workers.ledger import Ledger
 from h2log.workers.marks import SLOT, Mark, Marks, Written, new_marks
 from h2log.workers.messages import APP, SESSION, Hello, Span, Turn
@@ -174,6 +175,29 @@ async def test_equal_lines_are_not_taken_for_each_other(
         killed = os.pread(page, os.fstat(page).st_size, 0)
         await outputs.close()
         os.pwrite(page, killed, 0)
+
+
+async def test_an_owner_that_cannot_begin_forgets_nothing(
+    page: int, tmp_path: Path, log: LogSettings
+) -> None:
+    """What another has written is known to the one after it, which can open the logs."""
+    mark = Marks(page).take(f"access {tmp_path / 'access.log'}", str(tmp_path / "access.log"))[0]
+    assert mark is not None
+    mark.batch([(1, 1, 3)])
+    mark.wrote(3)
+    (tmp_path / "session.log").mkdir()
+    for _ in range(2):
+        outputs = Outputs()
+        outputs.marks = Marks(page)
+        with pytest.raises(UsageError):
+            await outputs.configure(1, log, again=True)
+    (tmp_path / "session.log").rmdir()
+    outputs = Outputs()
+    outputs.marks = Marks(page)
+    await outputs.configure(1, log, again=True)
+    place = outputs.place(1, 0)
+    assert place is not None and place.before == {1: (1, 3)}
+    await outputs.close()
 
 
 @pytest.mark.parametrize("kind", NOTES)
