@@ -126,7 +126,8 @@ class TracedTCPServer(TCPServer):
             await super().run()
         except asyncio.CancelledError:
             self.end_for("app_shutdown_timeout")
-            if not self.tracer.hurried:
+            # asyncio would log each one that is cancelled while the server stops, with a traceback.
+            if not (self.tracer.hurried or self.context.terminated.is_set()):
                 raise
         except Exception:  # Hypercorn would let it end the draining of all others
             self.end_for("error")

@@ -360,9 +360,9 @@ async def test_requests_finish_after_term(tmp_path: Path, certs: Certificates) -
 async def test_requests_that_do_not_finish(
     tmp_path: Path, certs: Certificates, hurry: bool
 ) -> None:
-    """Past the drain time, or at a second signal, they are SHUTDOWN; the exit code is 0."""
+    """Past the drain time, or at a second signal, they are SHUTDOWN; nothing looks like a fault."""
     options = () if hurry else ("--drain-timeout", "0.2")
-    with Hypercorn(tmp_path / "access.log", certs, *options) as server:
+    with Hypercorn(tmp_path / "access.log", certs, *options, noisy=False) as server:
         async with H2Client.connect(server) as asking:
             asking.send("GET", "/sleep")
             await asking.get("/here")
