@@ -36,11 +36,40 @@ class _UnservableError(Exception):
     """A request that Hypercorn fails at."""
 
 
+class _OverError(Exception):
+    """The connection has ended while its next request waited."""
+
+
+class _Turn:
+    """The event that the next request waits for; there is none on a connection that has ended."""
+
+    def __init__(self, event: Any) -> None:
+        self._event = event
+        self._over = False
+        self.clear, self.set = event.clear, event.set
+
+    async def end(self) -> None:
+        """Let whoever waits, or will, go: with an _OverError."""
+        self._over = True
+        await self._event.set()
+
+    async def wait(self) -> None:
+        """As the event's."""
+        if not self._over:
+            await self._event.wait()
+        if self._over:
+            raise _OverError
+
+
 class TracedH11Protocol(H11Protocol):
     """HTTP/1.1: what h11 refuses has a line, too."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
+        self._turn = _Turn(self.can_read)
+        if session_of(self) is not None:
+            can_read: Any = self._turn
+            self.can_read = can_read
         self._begun = b""  # of a head that is not complete
         self._eof = False
         self.ended_for: Outcome | None = None
@@ -53,15 +82,22 @@ class TracedH11Protocol(H11Protocol):
             if self.stream is None and len(self._begun) < _HEAD:
                 self._begun += event.data
         await super().handle(event)
+        if isinstance(event, Closed):  # Hypercorn has who reads wait for ever
+            await self._turn.end()
 
     async def _maybe_recycle(self) -> None:
+        over = (self.connection.our_state, self.connection.their_state) != (h11.DONE, h11.DONE)
         await super()._maybe_recycle()
+        if over:
+            await self._turn.end()
         if self.stream is None:  # the next request may have come with the one before
             self._begun = bytes(self.connection.trailing_data[0][:_HEAD])
 
     async def _handle_events(self) -> None:
         try:
             await super()._handle_events()
+        except _OverError:
+            return
         except _UnservableError:
             await self._send_error_response(400)
             self.stream = None

@@ -152,6 +152,19 @@ async def test_the_second_request_of_a_read(plain: Hypercorn) -> None:
     assert good_line.session == bad_line.session
 
 
+async def test_what_waits_behind_a_request_that_fails(plain: Hypercorn) -> None:
+    """Nobody waits for the turn of a second request on a connection that ends with the first."""
+    tasks = await _tasks(plain)
+    for number in range(5):
+        both = (f"/raise-late?first{number}", f"/second{number}")
+        await _talk(
+            plain, b"".join(b"GET %b HTTP/1.1\r\nhost: x\r\n\r\n" % p.encode() for p in both)
+        )
+        line = await plain.full.one(both[0])
+        assert (line.sent, line.outcome) == (4, Outcome.HANDLER_ERROR)
+    await _are_back(plain, tasks)
+
+
 async def test_hostile_names(plain: Hypercorn) -> None:
     """No byte of a request can end its line, or begin another."""
     path = '/a\tb\n2026 200 1 "\\\x7f\x85'
