@@ -7,7 +7,7 @@ the bytes of header sections, the waiting for flow control and for the socket.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from h2log.access.exchange import Exchange
@@ -15,7 +15,15 @@ from h2log.access.record import UNKNOWN, Origin, Session, TlsFacts
 from h2log.clock import monotonic, wall
 from h2log.id_source import new_id
 
-__all__ = ["Answered", "Asked", "open_exchange", "protocol_of", "tls_facts"]
+__all__ = [
+    "Answered",
+    "Asked",
+    "bytes_of",
+    "message_bytes",
+    "open_exchange",
+    "protocol_of",
+    "tls_facts",
+]
 
 _PROTOCOLS: Final = {"3": "h3", "2": "h2", "1.1": "1.1", "1.0": "1.0"}
 
@@ -88,3 +96,19 @@ def tls_facts(tls: Any) -> TlsFacts | None:
         sni=getattr(tls, "sni", ""),
         resumed=bool(tls.session_reused),
     )
+
+
+def bytes_of(data: object) -> int:
+    """Return the bytes of content; 0 for what is none, which is the server's to refuse."""
+    if isinstance(data, bytes):
+        return len(data)
+    return memoryview(data).nbytes if isinstance(data, bytearray | memoryview) else 0
+
+
+def message_bytes(message: Mapping[str, Any]) -> int:
+    """Return the bytes of a WebSocket message."""
+    data = message.get("bytes")
+    if data is not None:
+        return bytes_of(data)
+    text = message.get("text")
+    return len(text.encode("utf-8", "surrogatepass")) if isinstance(text, str) else 0

@@ -13,9 +13,10 @@ lets us see it, the stream. The rest is told as the application and its server s
 - COMPLETE is a response that was sent whole. The client that left is noticed when the application
   asks (`http.disconnect`), when `send` raises OSError, and under uvicorn and Hypercorn whenever
   it sends; PEER_LOST then, CLIENT_RESET where Hypercorn says so. HANDLER_ERROR is an exception, or
-  a return without a whole response: before it began servers answer 500, and so says the line. A
-  5xx that is sent first is one too when the exception follows, as with Starlette's. An application
-  that is cancelled has SHUTDOWN.
+  a return without a whole response: before it began servers answer 500, and so says the line, but
+  for a WebSocket in another server than uvicorn and Hypercorn, whose answer is its own. A 5xx that
+  is sent first is one too when the exception follows, as with Starlette's. An application that is
+  cancelled has SHUTDOWN.
 - The session is the connection's under uvicorn and Hypercorn. Elsewhere it is that of an address
   and port until they were quiet for 75 seconds, 10,000 of them at most; without an address and port
   each request has its own. The client is who the server says, for each request: by the word of a
@@ -37,6 +38,7 @@ Under h2log itself, and under another of its kind, it does nothing: there is a l
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 from collections.abc import Mapping
@@ -48,11 +50,18 @@ import msgspec
 from h2log.access.exchange import Exchange
 from h2log.access.record import UNKNOWN, Outcome
 from h2log.app.asgi import Asgi, Message, Receive, Scope, Send
+from h2log.app.response import NO_CONTENT_STATUS
 from h2log.clock import monotonic
 from h2log.config import FILE_VARIABLE, SessionOutput, Settings, build, load
 from h2log.errors import UsageError
 from h2log.ids import request_id, session_id
-from h2log.integrations.asgi_facts import Answered, Asked, open_exchange
+from h2log.integrations.asgi_facts import (
+    Answered,
+    Asked,
+    bytes_of,
+    message_bytes,
+    open_exchange,
+)
 from h2log.integrations.asgi_sessions import Peer, Sessions, origin_of, peer_of
 from h2log.integrations.log_thread import LogThread
 from h2log.server.asgi_notes import route_of
@@ -282,7 +291,7 @@ class _Call:
         gone = None if self._whole_at else self._peer.gone()
         if gone is not None:
             self.end(gone)
-        elif isinstance(error, Exception):
+        elif isinstance(error, Exception | SystemExit) or _is_its_own(error):
             self.in_error()
         elif self._whole_at:
             self.end(self.exchange.verdict)
@@ -291,22 +300,32 @@ class _Call:
 
     def in_error(self) -> None:
         """It is to blame: servers answer 500 if nothing was begun."""
-        if not self.exchange.status:
+        begun = self._peer.begun()
+        if (self.begun() if begun is None else begun) is False:
             self.begin(500, [])
         self.end(Outcome.HANDLER_ERROR)
+
+    def begun(self) -> bool | None:
+        """Say whether a server has begun a response that does not tell; None if nobody knows."""
+        return bool(self.exchange.status)
 
 
 class _HttpCall(_Call):
     """An http request."""
 
     _trailers = False
+    _passed = False  # content, or that there is none
+
+    def begun(self) -> bool:
+        """Say whether it has: a head waits for the first content (the specification, 2.5)."""
+        return self._passed
 
     async def receive(self) -> Message:
         """As the server's."""
         message = await self._receive()
         if message["type"] == "http.request":
             if self.exchange.outcome is None:
-                self.exchange.received += len(message.get("body") or b"")
+                self.exchange.received += bytes_of(message.get("body"))
         elif message["type"] == "http.disconnect":  # after the response it says nothing new
             if not self._whole_at:
                 self.end(self._peer.gone() or Outcome.PEER_LOST)
@@ -322,9 +341,10 @@ class _HttpCall(_Call):
             self.begin(int(message["status"]), fields)
             return
         await self.pass_on(message)
+        self._passed = self._passed or kind != "http.response.early_hint"
         if kind == "http.response.body":
             if not self._is_bare():
-                self.sent(len(message.get("body") or b""))
+                self.sent(bytes_of(message.get("body")))
             if not message.get("more_body", False) and not self._trailers:
                 self.whole()
         elif kind == "http.response.trailers":
@@ -344,7 +364,7 @@ class _HttpCall(_Call):
     def _is_bare(self) -> bool:
         """Say whether the server leaves the content out (RFC 9110 section 6.4.1)."""
         status = self.exchange.status
-        return self.exchange.facts.method == "HEAD" or status in (204, 304)
+        return self.exchange.facts.method == "HEAD" or status in NO_CONTENT_STATUS
 
     def returned(self) -> None:
         """The application has returned."""
@@ -363,12 +383,16 @@ class _WebSocketCall(_Call):
 
     _denying = False
 
+    def begun(self) -> bool | None:
+        """Say whether it has; what another server than we know answers before is its own to say."""
+        return True if self.exchange.status else False if self._peer.connection else None
+
     async def receive(self) -> Message:
         """As the server's."""
         message = await self._receive()
         if message["type"] == "websocket.receive":
             if self.exchange.outcome is None:
-                self.exchange.received += _length(message)
+                self.exchange.received += message_bytes(message)
         elif message["type"] == "websocket.disconnect":
             code = message.get("code", 1005)
             lost = self._peer.lost() if self.exchange.status else True
@@ -396,9 +420,10 @@ class _WebSocketCall(_Call):
         else:
             await self.pass_on(message)
             if kind == "websocket.send":
-                self.sent(_length(message))
+                self.sent(message_bytes(message))
             elif kind == "websocket.http.response.body":
-                self.sent(len(message.get("body") or b""))
+                if self.exchange.status not in NO_CONTENT_STATUS:
+                    self.sent(bytes_of(message.get("body")))
                 if not message.get("more_body", False):
                     self.end(self.exchange.verdict)
             elif kind == "websocket.close":
@@ -415,12 +440,12 @@ class _WebSocketCall(_Call):
             self.end(self.exchange.verdict)
 
 
-def _length(message: Message) -> int:
-    """Return the bytes of a WebSocket message."""
-    data = message.get("bytes")
-    if data is not None:
-        return len(data)
-    return len((message.get("text") or "").encode("utf-8", "surrogatepass"))
+def _is_its_own(error: BaseException) -> bool:
+    """Say whether an application met a cancellation that is not its own task's."""
+    if not isinstance(error, asyncio.CancelledError):
+        return False
+    task = asyncio.current_task()
+    return task is not None and not task.cancelling()
 
 
 def _size(path: str) -> int:

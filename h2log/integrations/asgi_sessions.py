@@ -38,11 +38,11 @@ class Peer:
 
     `connection` is an object that is there as long as it is, None when we see none; `address` who
     has connected; `tls` its `ssl_object`; `stream_id` the HTTP/2 or HTTP/3 stream; `gone()` how the
-    client left, if it did; `lost()` whether a WebSocket has ended without a close, None when we do
-    not see that either.
+    client left, if it did; `lost()` whether a WebSocket has ended without a close, and `begun()`
+    whether the server has begun a response, None when we do not see that either.
     """
 
-    __slots__ = ("address", "connection", "gone", "lost", "stream_id", "tls")
+    __slots__ = ("address", "begun", "connection", "gone", "lost", "stream_id", "tls")
 
     def __init__(
         self,
@@ -52,6 +52,7 @@ class Peer:
         stream_id: int = UNKNOWN,
         gone: Callable[[], Outcome | None] = _nothing,
         lost: Callable[[], bool | None] = _nothing,
+        begun: Callable[[], bool | None] = _nothing,
     ) -> None:
         self.connection = connection
         self.address = address
@@ -59,6 +60,7 @@ class Peer:
         self.stream_id = stream_id
         self.gone = gone
         self.lost = lost
+        self.begun = begun
 
 
 _UNSEEN: Final = Peer()
@@ -91,8 +93,17 @@ def _of_uvicorn(cycle: Any) -> Peer:
             return protocol.close_rcvd is None
         return _still_open(protocol)
 
+    def begun() -> bool | None:
+        return getattr(cycle, "response_started", None) if _is_of_http(cycle) else None
+
     address = _address_of(transport)
-    return Peer(transport, address, transport.get_extra_info("ssl_object"), UNKNOWN, gone, lost)
+    tls = transport.get_extra_info("ssl_object")
+    return Peer(transport, address, tls, UNKNOWN, gone, lost, begun)
+
+
+def _is_of_http(cycle: Any) -> bool:
+    """Say whether an object of uvicorn's is a request's; else it is a WebSocket's."""
+    return type(cycle).__name__ == "RequestResponseCycle"
 
 
 def _of_hypercorn(stream: Any) -> Peer:
@@ -112,12 +123,16 @@ def _of_hypercorn(stream: Any) -> Peer:
         # Its code is 1006 for what the client closes, too.
         return _still_open(getattr(stream, "connection", None))
 
+    def begun() -> bool:
+        return stream.state.name not in ("REQUEST", "HANDSHAKE")
+
     tls = None if writer is None else writer.get_extra_info("ssl_object")
     if writer is None:
         address = _host_and_port(stream.client)
     else:
         address = _address_of(writer)
-    return Peer(protocol, address, tls, stream.stream_id if multiplexed else UNKNOWN, gone, lost)
+    stream_id = stream.stream_id if multiplexed else UNKNOWN
+    return Peer(protocol, address, tls, stream_id, gone, lost, begun)
 
 
 def _address_of(transport: Any) -> tuple[str, int]:

@@ -58,6 +58,13 @@ async def _http(scope: Any, receive: Any, send: Any) -> None:
     if path == "/raise-after":  # as frameworks do
         await _answer(send, b"sorry", 500)
         raise RuntimeError("as it was asked to")
+    if path == "/raise-head":  # a head waits for the first content
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise RuntimeError("as it was asked to")
+    if path == "/bad-head":
+        await _answer(send, b"", 200, (b"name", b"one\r\ntwo"))
+    if path == "/cancelled":  # somebody else's task
+        raise asyncio.CancelledError
     if path == "/nothing":
         return
     if path == "/wait":

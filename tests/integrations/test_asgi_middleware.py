@@ -157,6 +157,33 @@ async def test_cancelled(log: Lines) -> None:
     assert request_id.get() == "-"
 
 
+async def test_content_of_every_kind(log: Lines) -> None:
+    """What a server takes for bytes is counted in bytes; what it would not take is its affair."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(START)
+        for content in (memoryview(bytes(16)).cast("I"), bytearray(4), 5):
+            await send({"type": "http.response.body", "body": content, "more_body": True})
+        await send({"type": "http.response.body"})
+
+    server = Server()
+    await around(app, log)(scope(path="/kinds"), server.receive, server.send)
+    assert (await log.one("/kinds")).sent == 20
+
+
+async def test_a_websocket_that_fails_early(log: Lines) -> None:
+    """What a server answers then is not known, where we do not know the server."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        raise KeyError
+
+    server = Server()
+    with pytest.raises(KeyError):
+        await around(app, log)(scope("websocket", "/early"), server.receive, server.send)
+    line = await log.one("/early")
+    assert (line.status, line.outcome) == (None, Outcome.HANDLER_ERROR)
+
+
 async def test_an_exception_after_the_response(log: Lines) -> None:
     """The response was whole: COMPLETE; the exception goes on to the server."""
 

@@ -16,7 +16,7 @@ from h2log.access.record import Outcome
 from h2log.server.certificates import Certificates
 from tests.integrations.other_server import OtherServer
 from tests.server.h2_client import H2Client
-from tests.support import Process, client_context, eventually, run
+from tests.support import PATIENCE, Process, client_context, eventually, run
 
 APP = "tests.integrations.asgi_app"
 SERVERS = {
@@ -113,6 +113,19 @@ async def test_applications_that_fail(server: OtherServer) -> None:
             assert (await client.get(server.url + path)).status_code == 500
         line = await server.full.one(path)
         assert (line.status, line.outcome) == (500, Outcome.HANDLER_ERROR)
+
+
+@pytest.mark.parametrize("path", ["/raise-head", "/bad-head", "/cancelled"])
+async def test_the_status_of_who_fails_early(server: OtherServer, path: str) -> None:
+    """It is the one that the client was given, and none where it was given none."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+    async with asyncio.timeout(PATIENCE):
+        answer = await reader.read()
+    writer.close()
+    line = await server.full.one(path)
+    assert line.status == (int(answer.split()[1]) if answer else None)
+    assert line.outcome is Outcome.HANDLER_ERROR
 
 
 async def test_an_exception_after_the_start(server: OtherServer) -> None:
