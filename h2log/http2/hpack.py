@@ -135,7 +135,7 @@ class Decoder:
         fields: list[Field] = []
         self.changed = self.too_large = False
         self.path_span = None
-        room = self._max_bytes
+        room, most = self._max_bytes, self._max_fields
         first = True
         dynamic = self._dynamic
         pos, end = 0, len(block)
@@ -188,7 +188,10 @@ class Decoder:
                     self.path_span = start, pos
             first = False
             room -= len(field[0]) + len(field[1]) + FIELD_OVERHEAD
-            if room >= 0 and len(fields) < self._max_fields:
+            if room >= 0 and len(fields) < most:
+                fields.append(field)
+            elif room >= 0 and (crumbs := _crumbs(field, fields, most - self._max_fields)):
+                most += crumbs
                 fields.append(field)
             else:
                 room = -1
@@ -213,6 +216,16 @@ class Decoder:
             self._size -= len(name) + len(value) + FIELD_OVERHEAD
             gone += 1
         del self._dynamic[:gone]
+
+
+def _crumbs(field: Field, fields: list[Field], known: int) -> int:
+    """Return how many more fields than `known` are there for a cookie that came in pieces.
+
+    Browsers send each pair as a field of its own (RFC 9113 section 8.2.3): all are one.
+    """
+    if known and field[0] == b"cookie":  # no look at all the others for each
+        return 1
+    return max(0, sum(name == b"cookie" for name, _ in (*fields, field)) - 1 - known)
 
 
 def path_literal(literal: bytes) -> bytes | None:

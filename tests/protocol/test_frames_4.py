@@ -362,6 +362,25 @@ class TestHeaderBlocks:
         assert not peer.app.requests[5].too_large and len(peer.app.requests[5].fields) == 6
         peer.goes_on()
 
+    @pytest.mark.parametrize("others", [(0, 6), (6, 0), (3, 3), (6, 1), (7, 0)])
+    def test_rfc9113_10_5_cookies_are_one_field(self, others: tuple[int, int]) -> None:
+        """A cookie that comes in a hundred pieces counts as one field, wherever others stand."""
+        before, behind = ([(b"x-%d" % n, b"") for n in range(count)] for count in others)
+        cookies = [(b"cookie", b"c=%d" % n) for n in range(100)]
+        peer = with_sibling(limits=EngineLimits(max_header_fields=11))
+        peer.ask(3, [*GET, *before, *cookies, *behind])
+        assert peer.app.requests[3].too_large == (sum(others) > 6)
+        if sum(others) == 6:
+            assert len(peer.app.requests[3].fields) == 7
+        peer.goes_on()
+
+    def test_rfc9113_10_5_cookies_are_bounded_by_their_size(self) -> None:
+        """Pieces of a cookie count against the bytes of a header as any field."""
+        peer = with_sibling(limits=EngineLimits(max_header_bytes=4096))
+        peer.ask(3, [*GET, *[(b"cookie", b"a=b")] * 100])
+        assert peer.app.requests[3].too_large
+        peer.goes_on()
+
 
 def _reserved(frame: bytes) -> bytes:
     return frame[:5] + bytes((frame[5] | 0x80,)) + frame[6:]
