@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,8 @@ def room(module: str) -> str:
     return module.split(".")[1]
 
 
-def imports(path: Path) -> set[str]:
+@cache
+def imports(path: Path) -> frozenset[str]:
     """Return the dotted names that a file imports, also inside functions.
 
     Imports under `if TYPE_CHECKING` count too: a type is knowledge of another floor.
@@ -69,7 +71,7 @@ def imports(path: Path) -> set[str]:
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
                 names.add(full if full in MODULES else node.module)
-    return names
+    return frozenset(names)
 
 
 def own_module(name: str) -> str | None:

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import httpx
 import pytest
+from click.testing import CliRunner
 
 from h2log.access.formats import compile as compile_format
 from h2log.access.lines import parse
+from h2log.cli import cli
 from tests.integrations.other_server import OtherServer
 
 ROOT = Path(__file__).parent.parent
@@ -46,28 +48,12 @@ def test_the_scripts_it_names_are_there() -> None:
 def test_the_commands_and_options_it_names_are_there() -> None:
     """Every `h2log` command in the cheat sheet exists, and so does every option."""
     for name in set(re.findall(r"^\| `h2log ([a-z]+)", README, re.MULTILINE)):
-        done = subprocess.run(
-            [sys.executable, "-m", "h2log", name, "--help"],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, name
-    shown = subprocess.run(
-        [sys.executable, "-m", "h2log", "run", "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+        assert CliRunner().invoke(cli, [name, "--help"]).exit_code == 0, name
+    shown = CliRunner().invoke(cli, ["run", "--help"]).output
     table = README.split("| option of `serve` and `run` |")[1].split("\n\n")[0]
     for option in re.findall(r"`(--[a-z-]+)`", table.replace("|", "\n")):
         assert option in shown
-    shown = subprocess.run(
-        [sys.executable, "-m", "h2log", "serve", "--help"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    shown = CliRunner().invoke(cli, ["serve", "--help"]).output
     table = README.split("| option of `serve` |")[1].split("\n\n")[0]
     for option in re.findall(r"`(--[a-z-]+)", table):
         assert option in shown

@@ -12,9 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from h2log import App, Request, Response
-
-__all__ = ["haproxy", "nginx", "telling"]
+__all__ = ["haproxy", "nginx"]
 
 _HAPROXY = """
 global
@@ -56,25 +54,6 @@ http {{
     }}
 }}
 """
-
-
-def telling() -> App:
-    """Return an application that says whom it takes for its client, and how it was asked."""
-    app = App()
-
-    @app.get("/")
-    def tell(request: Request) -> Response:
-        client, port = request.client
-        return Response.json(
-            {
-                "client": client,
-                "port": port,
-                "scheme": request.scheme,
-                "authority": request.authority,
-            }
-        )
-
-    return app
 
 
 def _program(name: str) -> str:

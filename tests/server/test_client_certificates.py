@@ -22,7 +22,7 @@ from h2log.errors import UsageError
 from h2log.server.certificates import Certificates, make_certificates
 from h2log.server.renewal import PairWatch
 from h2log.server.tls import server_context, tls_extension
-from tests.server.proxies import telling
+from tests.server.telling_app import telling
 from tests.server.wire import Http1Client
 from tests.support import Done, Process, Running, client_context, eventually, poll, run
 

@@ -14,7 +14,8 @@ from h2log.access.formats import compile as compile_format
 from h2log.app.asgi import AsgiApp
 from h2log.server.certificates import Certificates
 from tests.server.h2_client import H2Client
-from tests.server.proxies import nginx, telling
+from tests.server.proxies import nginx
+from tests.server.telling_app import telling
 from tests.server.wire import Http1Client
 from tests.support import Process, Running, run
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from h2log.server.certificates import Certificates
-from tests.server.proxies import haproxy, telling
+from tests.server.proxies import haproxy
+from tests.server.telling_app import telling
 from tests.server.wire import Http1Client
 from tests.support import Process, Running, client_context, eventually, run
 from tests.unit.server.test_proxy_protocol import SIGNATURE, V4, WRONG, v2

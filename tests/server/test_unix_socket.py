@@ -21,7 +21,7 @@ from h2log.config import ServerSettings
 from h2log.errors import UsageError
 from h2log.server.certificates import Certificates
 from h2log.server.sockets import bind_unix, listening, place_of
-from tests.server.proxies import telling
+from tests.server.telling_app import telling
 from tests.support import Process, Running, accepts, poll, run, tool
 
 APP = "tests.server.telling_app:app"
