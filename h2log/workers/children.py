@@ -55,6 +55,8 @@ class Child:
         self.code: int | None = None
         self.killed_for = ""
         """Why we have killed it."""
+        self.sent = 0
+        """Messages that it was sent."""
         self._process: asyncio.subprocess.Process | None = None
         self._channel: Channel | None = None
         self._hung_up = asyncio.Event()
@@ -104,6 +106,7 @@ class Child:
     def send(self, message: Any, *descriptors: int) -> None:
         """Send it a message; the descriptors stay ours."""
         if self._channel is not None:
+            self.sent += 1
             self._channel.send(frame(encode(message), len(descriptors)), descriptors)
 
     def kill(self, reason: str) -> None:

@@ -53,8 +53,6 @@ _LAST_WORDS: Final = 12.0
 """Seconds for the owner to write what is left: twice what each log has for itself, and some."""
 _AGAIN: Final = 1.0
 """Seconds after which a worker that had no socket to the owner gets one."""
-_SURE: Final = 1
-"""Signs of life of the owner after which it has received what was sent before the first."""
 _KEPT_LINES: Final = 1000
 
 
@@ -77,7 +75,8 @@ class _Departed:
     generation: int
     journal: int
     reason: str
-    pulses: int = 0
+    told: int = 0
+    """The number of the message that has told it of the end; 0 when none has."""
 
 
 class Keeper:
@@ -91,8 +90,7 @@ class Keeper:
         self._answer: asyncio.Future[Configured | Refused] | None = None
         self._lock = asyncio.Lock()  # one question at a time
         self._said: deque[Say] = deque(maxlen=_KEPT_LINES)
-        self._unheard: list[Say] = []  # the owner has perhaps not read them
-        self._unheard_before = 0  # of them, how many were there at the last sign of life
+        self._unheard: deque[tuple[int, Say]] = deque(maxlen=_KEPT_LINES)  # with their numbers
         self._free = asyncio.Event()  # nobody holds the owner up
         self._free.set()
         self._held = asyncio.Event()
@@ -174,7 +172,7 @@ class Keeper:
                 self.beaten = monotonic()
                 self.health = message.health
                 self.tasks = message.tasks
-                self._heard(message.workers)
+                self._heard(message.obeyed, message.workers)
             case Held():
                 self._held.set()
             case Configured() | Refused():
@@ -190,7 +188,9 @@ class Keeper:
             await child.gone.wait()
             self._ready = False
             self._child = None
-            self._unheard, self._unheard_before = [], 0
+            self._unheard.clear()
+            for worker in self._departed:
+                worker.told = 0
             self._show()
             if self._closing:
                 return
@@ -230,9 +230,12 @@ class Keeper:
             self.connect(worker)
         return True
 
-    def _send(self, message: Any, *descriptors: int) -> None:
-        if self._child is not None:
-            self._child.send(message, *descriptors)
+    def _send(self, message: Any, *descriptors: int) -> int:
+        """Send the owner a message; return its number, 0 when there is no owner."""
+        if self._child is None:
+            return 0
+        self._child.send(message, *descriptors)
+        return self._child.sent
 
     def connect(self, worker: Linked) -> None:
         """Give a worker and the owner a socket to each other, unless the owner is to come."""
@@ -256,33 +259,34 @@ class Keeper:
 
     def dead(self, worker: Linked, reason: str) -> None:
         """Tell that a worker has ended; also the next owner, if this one has not lived to hear."""
+        told = self._send(Dead(worker.number, reason))
         with contextlib.suppress(OSError):  # no descriptor is left
+            journal = os.dup(worker.journal)
             self._departed.append(
-                _Departed(worker.number, worker.generation_number, os.dup(worker.journal), reason)
+                _Departed(worker.number, worker.generation_number, journal, reason, told)
             )
-        self._send(Dead(worker.number, reason))
 
     def _tell_departed(self) -> None:
         """Have a new owner close the accounts of workers that have ended meanwhile."""
         for worker in self._departed:
-            worker.pulses = 0
             ours, theirs = pair()
             with ours:
                 theirs.close()  # nobody speaks for it any more
                 connect = Connect(worker.number, worker.generation)
                 self._send(connect, ours.fileno(), worker.journal)
-            self._send(Dead(worker.number, f"{worker.reason}, and the owner of the log"))
+            worker.told = self._send(
+                Dead(worker.number, f"{worker.reason}, and the owner of the log")
+            )
 
-    def _heard(self, known: list[int]) -> None:
+    def _heard(self, obeyed: int, known: list[int]) -> None:
         """Forget what the owner has read, and workers that have ended when it is done with them.
 
-        `known` are those that it is not done with.
+        It has obeyed so many messages; `known` are the workers that it is not done with.
         """
-        del self._unheard[: self._unheard_before]
-        self._unheard_before = len(self._unheard)
+        while self._unheard and self._unheard[0][0] <= obeyed:
+            self._unheard.popleft()
         for worker in list(self._departed):
-            worker.pulses += 1
-            if worker.pulses > _SURE and worker.number not in known:
+            if 0 < worker.told <= obeyed and worker.number not in known:
                 self._departed.remove(worker)
                 os.close(worker.journal)
         for generation in list(self._unwanted):
@@ -334,8 +338,8 @@ class Keeper:
         """Hand on what there is to say: to the owner, or if there is none, to standard error."""
         if self._ready and self._free.is_set():
             while self._said:
-                self._unheard.append(self._said.popleft())
-                self._send(self._unheard[-1])
+                say = self._said.popleft()
+                self._unheard.append((self._send(say), say))
         elif self._child is None:
             self._show()
 
@@ -376,7 +380,7 @@ class Keeper:
         try:
             await asyncio.wait_for(child.gone.wait(), _LAST_WORDS)
         except TimeoutError:
-            self._said.extendleft(reversed(self._unheard))
+            self._said.extendleft(say for _, say in reversed(self._unheard))
             _logger.error(
                 "the process %d that has the logs does not end: it is killed, and what it has not "
                 "written is lost",

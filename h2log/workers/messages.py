@@ -373,11 +373,13 @@ class Refused(_Message, frozen=True):
 class Pulse(_Message, frozen=True):
     """The owner is alive; how each open log does (`Health`), and its tasks that have not ended.
 
-    `workers` are those whose accounts it has not closed.
+    It has obeyed so many of the supervisor's messages; `workers` are those whose accounts it has
+    not closed.
     """
 
     health: list[dict[str, Any]]
     tasks: int
+    obeyed: int
     workers: list[int]
 
 

@@ -97,6 +97,7 @@ class Owner:
         self._idle = asyncio.Event()  # no worker is left
         self._idle.set()
         self._look_due: asyncio.TimerHandle | None = None
+        self._obeyed = 0  # messages of the supervisor
         self._taken = 0  # bytes of lines since the last look
         self._full = False  # an output takes no more
         self._holding = False  # somebody else writes to standard output
@@ -115,6 +116,7 @@ class Owner:
                 if order is None or isinstance(order[0], Close):
                     break
                 await self._obey(*order)
+                self._obeyed += 1
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._idle.wait(), None if order is None else _LAST_LOOK)
         finally:
@@ -134,7 +136,7 @@ class Owner:
     async def _beat(self) -> None:
         while True:
             health = [msgspec.to_builtins(health) for health in self._outputs.health()]
-            pulse = Pulse(health, len(asyncio.all_tasks()), list(self._clients))
+            pulse = Pulse(health, len(asyncio.all_tasks()), self._obeyed, list(self._clients))
             self._control.send(frame(encode(pulse)))
             await asyncio.sleep(_PULSE)
 

@@ -29,6 +29,25 @@ class Departed:
         """Nobody is there."""
 
 
+class Deaf:
+    """An owner that reads nothing, and ends when it is killed."""
+
+    pid = 4711
+    code = -9
+
+    def __init__(self) -> None:
+        self.gone = asyncio.Event()
+        self.sent = 0
+
+    def send(self, message: Any, *descriptors: int) -> None:
+        """It is not read."""
+        self.sent += 1
+
+    def kill(self, reason: str) -> None:
+        """End."""
+        self.gone.set()
+
+
 @pytest.fixture
 def departed() -> Iterator[Departed]:
     """A worker that has ended."""
@@ -41,13 +60,29 @@ async def test_a_generation_lasts_until_its_last_lines_are_written(departed: Dep
     """As long as the owner has an account of one of its workers: lines may wait to be read."""
     keeper = Keeper(list)
     keeper._generations = {1: LogSettings(), 2: LogSettings()}
+    keeper._child = cast("Any", Deaf())
     keeper.dead(departed, "killed")
     keeper.forget(1)
-    for _ in range(5):
-        keeper._received(Pulse([], 0, [departed.number, 8]), [])
+    for obeyed, known in ((0, []), (1, [departed.number, 8]), (5, [departed.number])):
+        keeper._received(Pulse([], 0, obeyed, known), [])
         assert keeper.generations == {1, 2}
-    keeper._received(Pulse([], 0, [8]), [])
+    keeper._received(Pulse([], 0, 1, [8]), [])
     assert keeper.generations == {2}
+    assert not keeper._departed
+
+
+async def test_an_owner_that_was_not_told_has_not_forgotten(departed: Departed) -> None:
+    """A new one gives signs of life before it is told of those that have ended."""
+    keeper = Keeper(list)
+    keeper.dead(departed, "killed")
+    for obeyed in range(5):
+        keeper._received(Pulse([], 0, obeyed, []), [])
+    assert len(keeper._departed) == 1
+    keeper._child = cast("Any", Deaf())
+    keeper._tell_departed()
+    keeper._received(Pulse([], 0, 1, []), [])
+    assert len(keeper._departed) == 1
+    keeper._received(Pulse([], 0, 2, []), [])
     assert not keeper._departed
 
 
@@ -57,23 +92,6 @@ async def test_a_generation_without_workers_goes_at_once() -> None:
     keeper._generations = {1: LogSettings(), 2: LogSettings()}
     keeper.forget(1)
     assert keeper.generations == {2}
-
-
-class Deaf:
-    """An owner that reads nothing, and ends when it is killed."""
-
-    pid = 4711
-    code = -9
-
-    def __init__(self) -> None:
-        self.gone = asyncio.Event()
-
-    def send(self, message: Any, *descriptors: int) -> None:
-        """It is not read."""
-
-    def kill(self, reason: str) -> None:
-        """End."""
-        self.gone.set()
 
 
 async def test_what_a_frozen_owner_was_told_is_told_at_the_end(
@@ -86,9 +104,8 @@ async def test_what_a_frozen_owner_was_told_is_told_at_the_end(
     keeper._child = cast("Any", Deaf())
     keeper._ready = True
     keeper.put("read long ago")
-    keeper._received(Pulse([], 0, []), [])
-    keeper._received(Pulse([], 0, []), [])
     keeper.put("a worker has ended")
+    keeper._received(Pulse([], 0, 1, []), [])
     assert await keeper.close()
     told = capsys.readouterr().err
     assert "a worker has ended\n" in told
