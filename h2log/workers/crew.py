@@ -109,8 +109,9 @@ class Crew:
             raise BootError(3, f"cannot start a worker: {error.strerror}") from None
         await asyncio.shield(self.spawn(self._launch(worker, slot), self._launches))
         await self._logs.wait()
-        worker.begin(self._program, self._board, len(self.slots))
-        self.keeper.connect(worker)
+        if worker.number in self.workers:  # nobody would tell the owner of the end of another
+            worker.begin(self._program, self._board, len(self.slots))
+            self.keeper.connect(worker)
         await worker.ready(_BOOT_LIMIT)
         self.url = worker.url
         if worker.code is not None:

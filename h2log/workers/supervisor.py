@@ -141,8 +141,10 @@ class _Supervisor:
             boots = self._crew.begin(count_of(settings))
             try:
                 await self._keeper.start(1, settings.log)
-            except BaseException:
+            except BaseException as error:
                 await self._crew.stop(0.0)
+                if isinstance(error, UsageError) and not self._asked.empty():
+                    return False  # who wants our end has told the owner, too
                 raise
             self._crew.logs_are_open()
             handler = WriterHandler(self._keeper)

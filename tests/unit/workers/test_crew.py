@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any, cast
+
+import pytest
 
 from h2log.config import Settings
 from h2log.workers.crew import Crew
@@ -85,3 +88,33 @@ async def test_who_is_replaced_by_a_reload_is_not_replaced_again() -> None:
     await asyncio.wait(crew._tasks)
     assert crew.spawned == 2
     assert slot.worker.generation is NEW
+
+
+class Stillborn(Crew):
+    """A crew whose workers have ended before the logs are open."""
+
+    async def _launch(self, worker: Worker, slot: Slot) -> None:
+        self._launching.discard(worker.place)
+        worker.code = 1
+        worker.gone.set()
+
+
+class Sent:
+    """An owner of the log; messages to it are counted."""
+
+    sent = 0
+
+    def send(self, message: Any, *descriptors: int) -> None:
+        """Count one."""
+        self.sent += 1
+
+
+async def test_the_owner_is_not_told_of_who_has_ended_already() -> None:
+    """It would wait for lines, at the server's end, and nobody would tell it that none come."""
+    crew = Stillborn(Program(), OLD)
+    owner = Sent()
+    crew.keeper._child, crew.keeper._ready = cast("Any", owner), True
+    crew.logs_are_open()
+    with pytest.raises(BootError, match="has ended before it served"):
+        await crew.boot(Slot())
+    assert owner.sent == 0
