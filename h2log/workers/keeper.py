@@ -188,12 +188,12 @@ class Keeper:
             await child.gone.wait()
             self._ready = False
             self._child = None
-            self._unheard.clear()
             for worker in self._departed:
                 worker.told = 0
-            self._show()
             if self._closing:
                 return
+            self._unheard.clear()
+            self._show()
             delay = 0.0 if child.by_others else self._back_off.delay(child.lived)
             _logger.error(
                 "the process %d that has the logs has ended (%s): another is started%s",
@@ -372,25 +372,51 @@ class Keeper:
         """Have all written and closed; return whether a log was stuck, or its owner."""
         self._closing = True
         child = self._child
-        if child is None:
-            self._show()
-            return True
+        if child is not None:
+            await self._close(child)
+        if self._watch is not None:
+            if child is None:
+                self._watch.cancel()
+            await asyncio.wait((self._watch,))
+        if self._departed and (child is None or child.by_others or child.killed_for):
+            try:
+                await self._count_missing()
+            except (OSError, UsageError) as error:
+                _logger.error("what is missing in the logs is not counted: %s", error)
+        self._ready = False
+        self._child = None
+        os.close(self._marks)
+        self._show()
+        return child is None or child.code != 0
+
+    async def _close(self, child: Child) -> None:
+        """Have the owner end."""
         self._ready = False  # what is still said stands on standard error, at the end
         child.send(Close())
         try:
             await asyncio.wait_for(child.gone.wait(), _LAST_WORDS)
         except TimeoutError:
-            self._said.extendleft(say for _, say in reversed(self._unheard))
-            _logger.error(
-                "the process %d that has the logs does not end: it is killed, and what it has not "
-                "written is lost",
-                child.pid,
-            )
             child.kill("it did not end")
             await child.gone.wait()
-        if self._watch is not None:
-            await asyncio.wait((self._watch,))
-        self._child = None
-        os.close(self._marks)
-        self._show()
-        return child.code != 0
+        if child.by_others or child.killed_for:
+            self._said.extendleft(say for _, say in reversed(self._unheard))
+            _logger.error(
+                "the process %d that has the logs is gone (%s): what it had not written is lost",
+                child.pid,
+                child.reason,
+            )
+
+    async def _count_missing(self) -> None:
+        """Have another owner note which lines of workers that have ended nobody has written.
+
+        Raises UsageError and OSError when there can be none.
+        """
+        await self._spawn()
+        child = self._child
+        assert child is not None
+        try:
+            for generation, settings in sorted(self._generations.items()):
+                await self.configure(generation, settings, again=True)
+            self._tell_departed()
+        finally:
+            await self._close(child)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 import h2log.workers.keeper as keeper_module
-from h2log.config import LogSettings
-from h2log.workers.journal import new_journal
+from h2log.config import LogSettings, build
+from h2log.workers.journal import Journal, new_journal
 from h2log.workers.keeper import Keeper
 from h2log.workers.messages import Pulse
 
@@ -34,6 +36,9 @@ class Deaf:
 
     pid = 4711
     code = -9
+    by_others = False
+    killed_for = ""
+    reason = "it did not end"
 
     def __init__(self) -> None:
         self.gone = asyncio.Event()
@@ -45,6 +50,7 @@ class Deaf:
 
     def kill(self, reason: str) -> None:
         """End."""
+        self.killed_for = reason
         self.gone.set()
 
 
@@ -110,3 +116,24 @@ async def test_what_a_frozen_owner_was_told_is_told_at_the_end(
     told = capsys.readouterr().err
     assert "a worker has ended\n" in told
     assert "read long ago" not in told
+
+
+async def test_what_a_killed_owner_had_not_written_is_counted_at_the_end(
+    departed: Departed, tmp_path: Path
+) -> None:
+    """The server stops, the owner of the log is killed: another notes what is missing."""
+    log = tmp_path / "access.log"
+    keeper = Keeper(lambda: [departed])
+    settings = {"access": [{"path": str(log)}], "app": {"path": str(tmp_path / "app.log")}}
+    await keeper.start(1, build({"log": settings}, "a test").log)
+    keeper.connect(departed)
+    Journal(departed.journal).finished(3)
+    os.kill(keeper.pid, signal.SIGSTOP)
+    keeper.dead(departed, "killed")
+    end = asyncio.create_task(keeper.close())
+    await asyncio.sleep(0)
+    os.kill(keeper.pid, signal.SIGKILL)
+    assert await end
+    [note] = log.read_text().splitlines()
+    assert note.startswith("#lost worker=7 lines=3 seq=1-3 ")
+    assert note.endswith('reason="killed, and the owner of the log"')
