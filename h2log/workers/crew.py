@@ -202,9 +202,19 @@ class Crew:
         slot = next((slot for slot in self.slots if slot.worker is worker), None)
         if slot is None or self.stopping:
             return
-        _logger.info("worker %d is replaced: %s", worker.number, reason)
+        delay = slot.back_off.delay(monotonic() - worker.since)
+        if delay:  # a limit that is too low for the application would start workers all the time
+            _logger.warning(
+                "worker %d is replaced in %g s, though it has just begun: %s",
+                worker.number,
+                delay,
+                reason,
+            )
+        else:
+            _logger.info("worker %d is replaced: %s", worker.number, reason)
 
         async def recycle() -> None:
+            await asyncio.sleep(delay)
             async with slot.lock:
                 if slot.worker is not worker:  # a reload has been here meanwhile
                     return

@@ -76,6 +76,8 @@ class Worker(Child):
         self.beat: Beat | None = None
         self.beaten = 0.0
         """When it gave a sign of life, 0 before it serves."""
+        self.since = monotonic()
+        """When it began to serve."""
         self.rate = 0.0
         """Requests a second, of late."""
         self.draining = False
@@ -152,7 +154,7 @@ class Worker(Child):
                     self._booted.set_result(message)
                 if isinstance(message, Ready):
                     self.url = message.url
-                    self.beaten = monotonic()
+                    self.since = self.beaten = monotonic()
             case Beat():
                 now = monotonic()
                 if self.beat is not None and now > self.beaten:

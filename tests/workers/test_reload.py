@@ -259,7 +259,7 @@ def test_workers_are_recycled(
     with fleet(tmp_path, certs, "--log-level", "info", text=f"[server]\n{option}") as server:
         before = set(workers(server))
         with Clients(server, path, count=1, http2=False) as clients:
-            server.stderr.wait(lambda line: "is replaced: " in line and reason in line)
+            server.stderr.wait(lambda line: "is replaced" in line and reason in line)
         assert not clients.failures
         poll(lambda: len(now := set(workers(server))) == 2 and now != before)
         assert server.stop() == 0

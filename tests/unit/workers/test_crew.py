@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from h2log.clock import monotonic
 from h2log.config import Settings
 from h2log.workers.crew import Crew
 from h2log.workers.fleet import BootError, Generation, Slot, Worker
@@ -23,6 +24,7 @@ class Rehearsal(Crew):
         super().__init__(Program(), OLD)
         self.slots = [Slot()]
         self.fails: Generation | None = None
+        self.serves = 60.0  # for so many seconds, each of them
         self.tried = asyncio.Event()
         self.go_on = asyncio.Event()
 
@@ -32,6 +34,7 @@ class Rehearsal(Crew):
         self.spawned += 1
         worker = Worker(self.spawned, 1, generation, self._wished, self._unlinked, self.keeper.put)
         worker.code = 0  # there is nobody to tell to drain
+        worker.since = monotonic() - self.serves
         self.tried.set()
         await self.go_on.wait()
         if generation is self.fails:
@@ -88,6 +91,32 @@ async def test_who_is_replaced_by_a_reload_is_not_replaced_again() -> None:
     await asyncio.wait(crew._tasks)
     assert crew.spawned == 2
     assert slot.worker.generation is NEW
+
+
+async def test_a_limit_that_is_too_low_starts_no_worker_after_the_other(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Who is over it as soon as it serves is replaced later and later, and that is told."""
+    crew = Rehearsal()
+    [slot] = crew.slots
+    crew.go_on.set()
+    await crew.boot(slot)
+    assert slot.worker is not None
+    crew.serves = 1.0
+    crew._wished(slot.worker, "it takes 1 byte")
+    await asyncio.wait(crew._tasks)
+    assert crew.spawned == 2
+    assert not caplog.records
+    for delay in ("0.5", "1"):
+        crew._wished(slot.worker, "it takes 1 byte")
+        assert caplog.messages.pop() == (
+            f"worker 2 is replaced in {delay} s, though it has just begun: it takes 1 byte"
+        )
+        caplog.clear()
+    for task in crew._tasks:
+        task.cancel()
+    await asyncio.wait(crew._tasks)
+    assert crew.spawned == 2
 
 
 class Stillborn(Crew):
