@@ -269,7 +269,11 @@ class Keeper:
     def _tell_departed(self) -> None:
         """Have a new owner close the accounts of workers that have ended meanwhile."""
         for worker in self._departed:
-            ours, theirs = pair()
+            try:
+                ours, theirs = pair()
+            except OSError as error:  # the next owner may hear of it, this one goes on without
+                _logger.error("worker %d is not accounted for: %s", worker.number, error)
+                continue
             with ours:
                 theirs.close()  # nobody speaks for it any more
                 connect = Connect(worker.number, worker.generation)
