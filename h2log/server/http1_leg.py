@@ -167,8 +167,10 @@ class Http1Leg(asyncio.BufferedProtocol):
     def drain(self) -> None:
         """Finish the request that is open and close; see `Leg`."""
         self.going = True
-        # What is new has its first request on the way: closed now, that would fail.
-        if self._reply is None and not self._begun and self._session.requests:
+        # What is new has its first request on the way, and who was just answered perhaps the next:
+        # closed now, that would fail. It gets its response, which says that it is the last.
+        idle = self._reply is None and not self._begun and self._session.requests
+        if idle and monotonic() - self._since > FIRST_WORDS:
             self.close()
 
     def shut(self) -> None:
@@ -414,7 +416,9 @@ class Http1Leg(asyncio.BufferedProtocol):
         self._begun = bool(self._reader.ahead)
         self._since = monotonic()
         if self.going and not self._begun:
-            self.close()
+            # A client that a stop has overtaken may have sent another: `tick` does not wait long.
+            if not self._shared.draining:
+                self.close()
         elif self._begun and not self._advancing:
             # Not from inside a handler: a chain of pipelined requests would nest.
             asyncio.get_running_loop().call_soon(self._advance)

@@ -30,7 +30,8 @@ CLOSE_GRACE: Final = 5.0
 
 FIRST_WORDS: Final = 1.0
 """Seconds that a new connection has for its first request when the server stops, as long as a TLS
-handshake has then: its client connected to one that served."""
+handshake has then: its client connected to one that served. An HTTP/1.1 connection that was in use
+has as long for its next one, as nginx's `keepalive_min_timeout` has it."""
 
 
 class Leg(Protocol):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from h2log.server import http1_leg
 from h2log.server.certificates import Certificates
 from tests.server.test_outcomes import Gate
 from tests.server.wire import DATA, GOAWAY, HEADERS, PING, Http1Client, RawClient
@@ -197,8 +198,11 @@ async def test_a_client_that_does_not_answer_the_ping_is_not_waited_for(
 
 
 @BOTH_LOOPS
-async def test_http1_finishes_the_open_request_and_closes(certs: Certificates) -> None:
-    """With Connection: close; idle connections are closed at once."""
+async def test_http1_finishes_the_open_request_and_closes(
+    certs: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With Connection: close; connections that have been idle for a moment are closed at once."""
+    monkeypatch.setattr(http1_leg, "FIRST_WORDS", 0.0)
     gate = Gate()
     async with (
         Running(gate.app, certs) as server,
@@ -220,6 +224,31 @@ async def test_http1_finishes_the_open_request_and_closes(certs: Certificates) -
         assert await busy.rest() == await streaming.rest() == b""
         await stopping
     assert server.outcomes == {"COMPLETE": 3}
+
+
+@BOTH_LOOPS
+async def test_http1_answers_requests_that_cross_the_stop(certs: Certificates) -> None:
+    """Who was just answered, and not told that it was the last time, may have sent another."""
+    gate = Gate()
+    async with (
+        Running(gate.app, certs) as server,
+        Http1Client.connect(server) as kept,
+        Http1Client.connect(server) as streaming,
+    ):
+        assert (await kept.get("/now")).status == 200
+        streaming.send(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n")
+        await eventually(lambda: gate.entered == 1)
+        stopping = asyncio.create_task(server.server.stop(PATIENCE))
+        await eventually(lambda: server.server._shared.draining)
+        answer = await kept.get("/now")
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        gate.open.set()
+        assert (await streaming.answer()).body == b"firstlast"
+        answer = await streaming.get("/now")
+        assert (answer.status, answer.headers["connection"]) == (200, "close")
+        assert await kept.rest() == await streaming.rest() == b""
+        await stopping
+    assert server.outcomes == {"COMPLETE": 4}
 
 
 @BOTH_LOOPS
