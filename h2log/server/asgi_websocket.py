@@ -175,6 +175,8 @@ class WebSocketCall:
         if self._left:
             self._host.left(self._exchange, -1)
         websocket = self._websocket
+        if websocket is not None:
+            websocket.on_over = None
         self._reply.on_lost = None if websocket is None or websocket.over else websocket.lost
         self._reply.noting = None
 
@@ -234,13 +236,17 @@ class WebSocketCall:
 
     def _lost(self) -> None:
         """The client is gone, or the server gives it up."""
-        if not self._left:
-            self._left = True
-            self._host.left(self._exchange, 1)
+        self._leave()
         if self._websocket is not None:
             self._websocket.lost()
         if self._state < _ACCEPTED:
             self._finish(_LOST)
+
+    def _leave(self) -> None:
+        """Nobody is there any more, and the call goes on."""
+        if not self._left:
+            self._left = True
+            self._host.left(self._exchange, 1)
 
     def _finish(self, state: int) -> None:
         """There is no WebSocket, and there will be none: whoever waits in `receive` is told."""
@@ -334,6 +340,7 @@ class WebSocketCall:
         websocket = self._websocket = WebSocket(
             self._exchange, self._reply, self._content, self._settings, self._handshake.deflate
         )
+        websocket.on_over = self._leave
         self._reply.switch(head)
         self._finish(_ACCEPTED)
         websocket.start()

@@ -19,6 +19,7 @@ import asyncio
 import logging
 import os
 from collections import deque
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final
 
@@ -94,6 +95,7 @@ class WebSocket:
         "_waiters",
         "_waiting",
         "code",
+        "on_over",
         "reason",
     )
 
@@ -129,6 +131,8 @@ class WebSocket:
         self.code = ABNORMAL
         """Why it has ended, as the application is told: the client's code, or ours."""
         self.reason = ""
+        self.on_over: Callable[[], None] | None = None
+        """Called, if set, when it is over."""
 
     def start(self) -> None:
         """Read from now on."""
@@ -273,6 +277,9 @@ class WebSocket:
         self._bounds.release()
         self._parts = None
         self._wake()
+        on_over, self.on_over = self.on_over, None
+        if on_over is not None:
+            on_over()
 
     def _cancel(self) -> None:
         if self._timer is not None:

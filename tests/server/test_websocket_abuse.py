@@ -92,6 +92,30 @@ async def test_rfc8441_no_path(certs: Certificates) -> None:
         assert ends == [Outcome.MALFORMED, Outcome.CLIENT_RESET]
 
 
+async def test_calls_whose_clients_have_closed(certs: Certificates) -> None:
+    """They count as those that were given up do: one connection cannot have any number of them."""
+    go = asyncio.Event()
+
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        await _accept(receive, send)
+        await go.wait()
+
+    async def status(client: RawClient, stream: int) -> str:
+        client.headers(stream, CONNECT, end=False)
+        found = client.fields(await client.expect(HEADERS, stream))[":status"]
+        client.send(DATA, END_STREAM, stream, frame(CLOSE, b"\x03\xe8"))
+        return found
+
+    server = Running(asgi(call), certs, max_streams=5)
+    async with server, RawClient.connect(server) as client:
+        assert [await status(client, n) for n in range(1, 15, 2)] == ["200"] * 5 + ["503"] * 2
+        go.set()
+        host = server.shared.asgi
+        await eventually(lambda: host is not None and not host.tasks)
+        assert await status(client, 15) == "200"
+        await server.logged(8)
+
+
 async def test_many_small_messages(certs: Certificates, h2: bool) -> None:
     """Thousands of messages that come together are taken one by one, and none is lost."""
     got = 0
