@@ -235,9 +235,7 @@ class TracedH2Protocol(H2Protocol):
         stream = self._leaving.pop(stream_id, None)
         if stream is not None and stream.broken:
             self.connection.reset_stream(stream_id, ErrorCodes.INTERNAL_ERROR)
-            assert stream.exchange is not None
-            detail = stream.exchange.details()
-            detail.reset_by, detail.reset_code = "server", int(ErrorCodes.INTERNAL_ERROR)
+            stream.was_reset(int(ErrorCodes.INTERNAL_ERROR))
         else:
             self._end_stream(stream_id)
         if stream is not None:

@@ -10,6 +10,8 @@ HTTP/2's is), such content is left out, requests that come while it drains are r
 once the client has acknowledged what it was sent. A connection that fails ends by itself: Hypercorn
 would stop serving all of them.
 
+A stream whose application fails in the middle of its response is reset, as HTTP/2's is.
+
 What stays is Hypercorn's: one queue for the datagrams of all connections, so that an application
 which does not read its request's content holds up the others; and the peer that vanishes without a
 word is noticed after a minute (aioquic's idle timeout).
@@ -165,6 +167,17 @@ class TracedH3Protocol(H3Protocol):
             await super().stream_send(event)
             if isinstance(event, StreamClosed) and not self.streams:
                 self.tracer.rested.set()
+
+    async def conclude(self, stream: Stream) -> None:
+        """End a stream that Hypercorn would leave open, and its client waiting."""
+        with contextlib.suppress(Exception):  # aioquic's, when the stream is over
+            if stream.broken:
+                self.quic.reset_stream(stream.stream_id, _INTERNAL_ERROR)
+                stream.was_reset(_INTERNAL_ERROR)
+            else:
+                self.connection.send_data(stream.stream_id, b"", True)
+            await self.send()
+        stream.left()
 
     async def _close_stream(self, stream_id: int) -> None:
         stream = self.streams.pop(stream_id, None)

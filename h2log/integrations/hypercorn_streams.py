@@ -230,6 +230,12 @@ class Stream:
         self._leaving = True
         await conclude(self)
 
+    def was_reset(self, code: int) -> None:
+        """We have reset it."""
+        if self.exchange is not None:
+            detail = self.exchange.details()
+            detail.reset_by, detail.reset_code = "server", code
+
     async def _send_head(self, event: Response, exchange: Exchange) -> None:
         fields = [item for item in event.headers if item[0].lower() != b"x-request-id"]
         own = (b"x-request-id", exchange.id.encode())
@@ -314,9 +320,13 @@ async def _run(app: Any, stream: Stream, scope: Any, receive: Any, send: Any, *r
         }
     try:
         await app(scope, receive, send, *rest)
-    except BaseException as error:
+    except (Exception, asyncio.CancelledError, KeyboardInterrupt, GeneratorExit) as error:
         stream.ended_with(error)
         raise
+    except BaseException as error:
+        # `sys.exit`, for one: Hypercorn would end the connection, and all of HTTP/3, for it.
+        stream.ended_with(error)
+        raise RuntimeError(f"the application raised {type(error).__name__}") from error
 
 
 class TracedHTTPStream(Stream, HTTPStream):

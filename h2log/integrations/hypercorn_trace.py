@@ -22,7 +22,8 @@ it there is only the session's reason.
 Some of it is more than telling: what Hypercorn fails at is refused with a line (see `declined`),
 in place of the connection; one that the client has closed ends then, and not at its idle timeout;
 a WebSocket that Hypercorn refuses by itself does not stay open; nor does an HTTP/2 stream whose
-application fails in the middle of its response, which is reset, or whose WebSocket is closed.
+application fails in the middle of its response, which is reset, or whose WebSocket is closed; and
+`sys.exit` in an application ends its request, not the connection, and with it all of HTTP/3.
 """
 
 from __future__ import annotations

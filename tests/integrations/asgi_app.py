@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from typing import Any
 
 from h2log.asgi import AccessLogMiddleware
@@ -51,6 +52,8 @@ async def _http(scope: Any, receive: Any, send: Any) -> None:
     path = scope["path"]
     if path == "/raise":
         raise RuntimeError("as it was asked to")
+    if path == "/exit":
+        sys.exit(3)
     if path == "/raise-late":
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"some", "more_body": True})

@@ -82,11 +82,17 @@ async def test_content_for_what_was_answered(server: Http3) -> None:
 
 
 async def test_applications_that_fail(server: Http3) -> None:
-    """They are 500 and HANDLER_ERROR."""
+    """They are 500 and HANDLER_ERROR; who had begun is reset (H3_INTERNAL_ERROR)."""
     async with H3Client.open(server.port) as client:
-        assert (await client.request("GET", "/raise")).status == 500
+        for path in ("/raise", "/exit"):  # which would have ended all of HTTP/3
+            assert (await client.request("GET", path)).status == 500
+        late = await client.request("GET", "/raise-late")
+        assert (late.status, late.body, late.reset) == (200, b"some", 0x102)
     line = await server.full.one("/raise")
     assert (line.status, line.outcome) == (500, Outcome.HANDLER_ERROR)
+    line = await server.full.one("/raise-late")
+    assert (line.status, line.sent, line.outcome) == (200, 4, Outcome.HANDLER_ERROR)
+    assert (line.reset_by, line.reset_code) == ("server", 0x102)
 
 
 @pytest.mark.parametrize("path", ["/wait", "/endless"])

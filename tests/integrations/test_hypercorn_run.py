@@ -145,6 +145,16 @@ async def test_applications_that_fail(secure: Hypercorn, http2: bool) -> None:
         assert (line.status, line.outcome) == (500, Outcome.HANDLER_ERROR)
 
 
+async def test_an_application_that_exits(secure: Hypercorn) -> None:
+    """`sys.exit` ends its request, not the connection or the server."""
+    async with H2Client.connect(secure) as asking:
+        assert (await asking.get("/exit")).status == 500
+        assert (await asking.get("/after-exit")).status == 200
+    line = await secure.full.one("/exit")
+    assert (line.status, line.outcome) == (500, Outcome.HANDLER_ERROR)
+    assert (await secure.full.one("/after-exit")).session == line.session
+
+
 async def test_an_exception_after_the_start(secure: Hypercorn) -> None:
     """It leaves the status that was sent, and HANDLER_ERROR."""
     async with client(secure, http2=False) as asking:
