@@ -51,6 +51,7 @@ class Http1Leg(asyncio.BufferedProtocol):
         self._transport: asyncio.Transport | None = None
         self._reply: Http1Reply | None = None
         self._advancing = False
+        self._due = False  # `_advance` comes, in this turn or the next
         self._paused = False  # reading
         self._hold: Hold | None = None  # once the log had no room
         self._since = monotonic()  # when the request that is awaited was begun, or could have been
@@ -228,6 +229,7 @@ class Http1Leg(asyncio.BufferedProtocol):
             return
         output = self.output
         reader = self._reader
+        self._due = False
         self._advancing = output.gathering = True
         try:
             while not self._closed:
@@ -278,7 +280,8 @@ class Http1Leg(asyncio.BufferedProtocol):
         if reply is None:
             if not (self._paused or self.output.blocked):
                 return
-            ahead = self._reader.ahead if self.output.full else 0
+            # Of a head that is not complete more must come; of whole ones enough has.
+            ahead = self._reader.ahead if self.output.full or self._due else 0
         elif reply.content_ended:
             ahead = self._reader.ahead
         else:
@@ -421,6 +424,7 @@ class Http1Leg(asyncio.BufferedProtocol):
                 self.close()
         elif self._begun and not self._advancing:
             # Not from inside a handler: a chain of pipelined requests would nest.
+            self._due = True
             asyncio.get_running_loop().call_soon(self._advance)
 
     def switched(self, reply: Http1Reply) -> None:

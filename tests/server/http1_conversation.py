@@ -21,7 +21,7 @@ from h2log.server.dispatch import Dispatcher
 from h2log.server.http1_leg import Http1Leg
 from h2log.server.session import Shared
 
-__all__ = ["Line", "Told", "answering", "asgi_answering", "converse"]
+__all__ = ["Line", "Told", "answering", "asgi_answering", "converse", "limits_of"]
 
 _TURNS: Final = 8
 """Turns of the loop that handlers are given between two pieces."""
@@ -107,7 +107,8 @@ def _told(record: AccessRecord) -> tuple[object, ...]:
 
 
 @cache
-def _limits(**limits: float) -> Limits:
+def limits_of(**limits: float) -> Limits:
+    """Return the limits of a server, but for some the usual ones."""
     return build({"limits": limits}, "the test's limits").limits
 
 
@@ -118,7 +119,7 @@ async def converse(
     records: list[AccessRecord] = []
     shared = Shared(
         Dispatcher(app),  # type: ignore[arg-type]
-        _limits(**limits),
+        limits_of(**limits),
         records.append,
         asgi=AsgiHost(app) if isinstance(app, AsgiApp) else None,
     )
