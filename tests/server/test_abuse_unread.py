@@ -70,8 +70,8 @@ async def shout(found: Scene, client: RawClient, piece: Callable[[int], bytes]) 
 ANSWERED: dict[str, Callable[[int], bytes]] = {
     "ping": lambda n: frame(PING, 0, 0, b"12345678") * 10,
     "settings": lambda n: frame(SETTINGS, 0, 0) * 20,
-    "malformed": lambda n: (
-        frame(HEADERS, WHOLE, 1 + 4 * n, BAD) + frame(HEADERS, WHOLE, 3 + 4 * n, BAD)
+    "malformed": lambda n: b"".join(
+        frame(HEADERS, WHOLE, number, BAD) for number in range(1 + 20 * n, 21 + 20 * n, 2)
     ),
 }
 
