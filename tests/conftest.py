@@ -7,6 +7,7 @@ import gc
 import pytest
 from hypothesis import HealthCheck, settings
 
+import h2log.server.server
 from h2log.server.certificates import Certificates, make_certificates
 
 # No test asserts a time, and how slowly examples are made says nothing of what they test.
@@ -16,6 +17,10 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 settings.load_profile("h2log")
+
+
+# Time limits are as precise as this, in seconds. Tests have short ones, and wait for many of them.
+h2log.server.server._TICK = 0.05
 
 
 def pytest_collection_finish() -> None:
