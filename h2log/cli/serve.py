@@ -247,16 +247,19 @@ def load_ahead(
     functions there, so that it is before them, too. `watched` is whether sources are, `folder`
     whether there is nothing but a folder to be served.
     """
-    try:
-        settings = load_settings(file, options, {}).settings
-    except UsageError:
-        return  # they are about to be loaded with their checks, which tell of it
-    if needs_fleet(settings, watched=watched):
+    settings = None
+    if file is None or os.path.isfile(file):  # a pipe can be read only once: it may want anything
+        try:
+            settings = load_settings(file, options, {}).settings
+        except UsageError:
+            return  # they are about to be loaded with their checks, which tell of it
+    fleet = settings is not None and needs_fleet(settings, watched=watched)
+    if settings is None or fleet:
         import h2log.workers.supervisor
-    else:
+    if not fleet:
         import h2log.server.process
 
-        if not folder and settings.app.interface != "h2log":
+        if not folder:
             import h2log.server.asgi  # noqa: F401
 
 

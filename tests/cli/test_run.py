@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -120,6 +121,24 @@ def test_a_module_that_is_called_as_one_of_python_s(folder: Path) -> None:
     assert done.returncode == 2
     assert line.startswith("h2log: email has no attribute 'app'; it is another module (")
     assert line.endswith(f"email/__init__.py) than {folder / 'apart' / 'email.py'}: rename that")
+
+
+def test_settings_come_through_a_pipe(folder: Path) -> None:
+    """As from a shell's `--config <(…)`: they are read once."""
+    end, begin = os.pipe()
+    os.write(begin, b'[app]\ntarget = "absent:app"\n')
+    os.close(begin)
+    done = subprocess.run(
+        [sys.executable, "-m", "h2log", "run", "--config", f"/dev/fd/{end}"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        pass_fds=[end],
+    )
+    os.close(end)
+    assert done.returncode == 2
+    assert done.stderr.startswith("h2log: no module 'absent' here;")
 
 
 @pytest.mark.parametrize(
