@@ -121,8 +121,9 @@ class Redaction:
             return self._url(text)
         # No encoded pair and no user can be in it: most have only names to look at.
         begin = max(0, text.find("?", 0, text.find("=")))  # names without a value hide nothing
+        known = self._known
         for name in _PLAIN_NAMES.findall(text, begin):
-            if self.hides_key(name):
+            if known.get(name, True) and self.hides_key(name):
                 return self._url(text)
         return text
 

@@ -14,7 +14,8 @@ from hpack.huffman_table import decode_huffman
 from h2log.errors import SessionError
 from h2log.http2 import huffman
 from h2log.http2.head import parse_request, trailer_fault
-from h2log.http2.hpack import Decoder, encode, path_literal
+from h2log.http2.hpack import Decoder, encode
+from h2log.http2.paths import known, path_of
 from h2log.http2.priority import parse_priority
 
 __all__ = ["PARSERS", "check"]
@@ -113,7 +114,9 @@ def check(parser: str, data: list[bytes]) -> str:
 def _check_hpack(blocks: list[bytes]) -> str:
     ours, theirs = Decoder(1 << 24, 100_000), hpack.Decoder(1 << 24)
     for block in blocks:
-        path_literal(block, 0, len(block))
+        path = path_of(block)
+        if path != path_of(block) or known.get(block, path) != path:
+            raise Broken(f"{block.hex()} is remembered as another path")
         wanted: list[tuple[bytes, bytes]] | None
         try:
             wanted = [(bytes(n), bytes(v)) for n, v in theirs.decode(block, raw=True)]
