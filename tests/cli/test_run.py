@@ -108,10 +108,12 @@ def test_a_mistake_is_one_line(folder: Path, target: str, words: list[str]) -> N
     assert [word for word in words if word not in line] == []
 
 
-def test_a_module_that_is_called_as_one_of_python_s(folder: Path) -> None:
-    """Which of the two was looked at, and the remedy."""
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_module_that_is_called_as_one_of_python_s(folder: Path, workers: str) -> None:
+    """Which of the two was looked at, and the remedy; no process of ours takes the wrong one."""
+    command = ["run", "email:app", "--app-dir", "apart", "--insecure", "--workers", workers]
     done = subprocess.run(
-        [sys.executable, "-m", "h2log", "run", "email:app", "--app-dir", "apart", "--insecure"],
+        [sys.executable, "-m", "h2log", *command],
         cwd=folder,
         capture_output=True,
         text=True,
