@@ -15,25 +15,14 @@ from h2log.http2.connection import Connection
 from h2log.http2.hpack import encode
 from h2log.http2.stream import Stream
 from h2log.server.content import ContentBuffer
-from h2log.server.heads import ResponseHead
+from h2log.server.heads import CONNECTION_FIELDS, ResponseHead
 
 __all__ = ["Http2Reply", "ReplyLeg", "header_block"]
 
 _STREAM_HIGH_WATER: Final = 64 * 1024
 """Bytes of a handler's output that may wait on one stream before the handler does."""
 
-# Not sent in HTTP/2 (RFC 9113 section 8.2.2); the server's own fields are not the handler's.
-_DROPPED: Final = frozenset(
-    (
-        "connection",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "transfer-encoding",
-        "upgrade",
-        "x-request-id",
-    )
-)
+_DROPPED: Final = frozenset(name.decode("ascii") for name in CONNECTION_FIELDS)
 
 
 _MAX_BLOCKS: Final = 512
@@ -98,7 +87,7 @@ def _fields_block(response: Response) -> tuple[bytes, bool]:
     # A 304's would be that of the content that is not sent; a 204 has none (RFC 9110 section 8.6).
     sized = response.status in (204, 304)
     for name, value in response.headers:
-        if name in _DROPPED or name == "date":
+        if name in _DROPPED:
             continue
         if name == "content-length" and response.status == 204:
             continue
