@@ -28,10 +28,10 @@ lets us see it, the stream. The rest is told as the application and its server s
 The response has `x-request-id`; `scope["extensions"]["h2log"]` and the variables of `h2log.ids`
 have the ids for the application. The files are opened when the server starts the application's
 lifespan (one that cannot be opened stops the start), else at the first request, and closed with
-the lifespan or the process. Where no lifespan is run each line is written at once. Several
-processes may write one file: the first of them rotates it, the others follow (see
-`rotation_lock`); `:sequence` counts in each process. The application log of the settings is not
-used: how to log is the server's to say.
+the lifespan or the process, also by a SIGTERM that nobody else handles (see `log_thread`). Where no
+lifespan is run each line is written at once. Several processes may write one file: the first of
+them rotates it, the others follow (see `rotation_lock`); `:sequence` counts in each process. The
+application log of the settings is not used: how to log is the server's to say.
 
 Under h2log itself, and under another of its kind, it does nothing: there is a line already.
 """

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, TypeVar
@@ -58,7 +56,7 @@ class WorkerLogger(TracedLogger):
         tell = log.tell if log.told else None
         tracer = Tracer(log.put, tell, log.opening, log if log.block else None)
         super().__init__(tracer, config)
-        _close_when_terminated(log, tracer)
+        log.at_termination = tracer.shut
 
 
 def traced(
@@ -82,24 +80,3 @@ def _install_quic() -> None:
     except ImportError:
         raise UsageError("quic_bind needs aioquic: pip install 'h2log[h3]'") from None
     install_quic()
-
-
-def _close_when_terminated(log: LogThread, tracer: Tracer) -> None:
-    """Write the last lines before a SIGTERM that nobody else handles ends the process.
-
-    When one of several workers has ended, Hypercorn terminates the others, which still drain.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return
-    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        return
-
-    def last_words(number: int, frame: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # Hypercorn may say it once more
-        log.end_open()
-        tracer.shut()
-        log.close()
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.raise_signal(signal.SIGTERM)
-
-    signal.signal(signal.SIGTERM, last_words)

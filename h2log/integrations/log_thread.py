@@ -5,6 +5,9 @@ word, be another one by then, or be no asyncio loop at all. So the log has a loo
 itself: records come through a queue, and a hand-over wakes the thread once for however many are in
 it. The last lines are written when `close` is called, or else before the interpreter ends its
 threads (`threading._register_atexit`): after that nobody may start one, and `atexit` comes later.
+A SIGTERM that nobody handles would end the process without either: then it is handled here, and
+ends the process once the lines are written. Hypercorn terminates its workers so, while they drain,
+as soon as the first has ended.
 """
 
 from __future__ import annotations
@@ -14,9 +17,11 @@ import atexit
 import contextlib
 import logging
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
 from typing import Any, Final
 
 from h2log.access.exchange import Exchange
@@ -66,6 +71,9 @@ class LogThread:
         self._process = 0
         self._open: dict[int, Exchange] = {}
         self._guard = threading.RLock()  # a signal may come in between
+        self._ending: Future[None] | None = None  # what closes the files, while it does
+        self.at_termination: Callable[[], None] | None = None
+        """Called before the last lines are written because of a SIGTERM that nobody handles."""
         self.hurried = False
         """Write at once, since nobody tells of the end before it comes."""
         self.immediate = any(output.immediate for output in settings.outputs)
@@ -97,8 +105,9 @@ class LogThread:
                 loop.call_soon_threadsafe(loop.stop)
                 self._lock.release()
                 raise
-            self._loop, self._thread = loop, thread
+            self._loop, self._thread, self._ending = loop, thread, None
             _at_exit(self.close)
+            self._at_sigterm()
 
     def _make(self) -> None:
         settings = self._lock.settle(self._settings)
@@ -117,6 +126,23 @@ class LogThread:
             self._session = session_writer(LogWriter, settings.session)
             sizes.append((self._session, settings.session.rotate.size))
         self._filled = [(writer, size) for writer, size in sizes if size]
+
+    def _at_sigterm(self) -> None:
+        """Write the last lines before a SIGTERM that nobody handles ends the process."""
+        if threading.current_thread() is not threading.main_thread():
+            return  # only there may handlers be set
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, self._terminated)
+
+    def _terminated(self, number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)  # who says it once more gains nothing
+        if self._process == os.getpid():  # else forked, and what is open is the other's
+            self.end_open()
+            if self.at_termination is not None:
+                self.at_termination()
+            self.close()
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
 
     async def _open_all(self) -> None:
         await self._fan.open()
@@ -265,9 +291,10 @@ class LogThread:
             if thread is None or loop is None or self._process != os.getpid():
                 return
             self.end_open()
-            done = asyncio.run_coroutine_threadsafe(self._close_all(), loop)
+            if self._ending is None:  # or a signal came while it was waited for
+                self._ending = asyncio.run_coroutine_threadsafe(self._close_all(), loop)
             try:
-                done.result(_LAST_WORDS)
+                self._ending.result(_LAST_WORDS)
             except TimeoutError:
                 _logger.error("the access log could not be closed in %g s", _LAST_WORDS)
             self._thread = self._loop = None

@@ -259,6 +259,21 @@ async def test_several_processes(server_name: str, tmp_path: Path) -> None:
     assert len({session for session, _ in found}) == 40
 
 
+async def test_workers_that_are_terminated_while_they_drain(tmp_path: Path) -> None:
+    """Hypercorn does that to the others when the first has ended: every request has its line."""
+    environ = {"LOG_SETTINGS": str(settings(tmp_path))}
+    command = [*SERVERS["hypercorn"], "--workers", "2", "--graceful-timeout", "5", f"{APP}:logged"]
+    with OtherServer(command, tmp_path / "access.log", environ) as server:
+        async with H2Client.connect(server) as client:  # type: ignore[arg-type]
+            client.send("GET", "/wait")
+            for n in range(100):
+                await client.get(f"/{n}")
+            await asyncio.to_thread(server.stop)
+    lines = server.full.all()
+    assert len({line.request for line in lines}) == len(lines) == 101
+    assert [line.outcome for line in lines if line.target == "/wait"] == [Outcome.SHUTDOWN]
+
+
 async def test_a_log_that_cannot_be_opened(tmp_path: Path) -> None:
     """It stops the start of a server that runs lifespan, and says why."""
     (tmp_path / "h2log.toml").write_text('[[log.access]]\npath = "/dev/null/access.log"\n')
