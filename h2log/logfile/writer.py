@@ -1,15 +1,12 @@
 """The one writer of a log: records in, whole lines out, and a count of all that is not.
 
-Records are formatted in batches; the text gathers in memory and is appended by one task, in a
-thread of its own, when enough has gathered or the oldest line has waited `flush_interval`. The
-destination, a file or something else, is opened before the server listens. When it fails later,
-serving goes on: lines are kept up to `max_buffer`, and the writer tries again, waiting longer each
-time. Beyond the bound they are counted as dropped, and a note stands in the log where they would
-(see `notes`); with `overload="block"` the server is told before that (`overloaded`, `ready`).
+What `intake` has queued is appended by one task, in a thread of its own. The destination, a file
+or something else, is opened before the server listens. When it fails later, serving goes on: lines
+are kept up to `max_buffer`, and the writer tries again, waiting longer each time.
 
-Owners: `put` and everything of "the request's side" run in the loop's thread. `_write_chunk` and
-`_tend` run in the writer's thread, one at a time, while the task waits for them; they alone touch
-`_out`, `written` and the numbers of the flushes.
+Owners: `_write_chunk` and `_tend` run in the writer's thread, one at a time, while the task waits
+for them; they alone touch `_out`, `written` and the numbers of the flushes. All else runs in the
+loop's thread.
 """
 
 from __future__ import annotations
@@ -28,28 +25,15 @@ from h2log.errors import UsageError
 from h2log.logfile.destination import Destination, destination
 from h2log.logfile.files import STDERR, STDOUT
 from h2log.logfile.health import Health
+from h2log.logfile.intake import Intake, Overload
 from h2log.logfile.notes import LineFormat, as_line, note_line
-from h2log.logfile.queue import Queue
 from h2log.logfile.rotation import Rotation
-from h2log.logfile.selection import Selection, Skip
+from h2log.logfile.selection import Skip
 
-__all__ = ["STDERR", "STDOUT", "Fsync", "LogWriter", "Overload"]
+__all__ = ["STDERR", "STDOUT", "Fsync", "LogWriter"]
 
 _logger = logging.getLogger("h2log.log")
 
-_BATCH: Final = 64
-"""Records that are formatted at a time: some 60 microseconds of work."""
-_BLOCK: Final = 64 * 1024
-"""Bytes that are written without waiting for more (nginx's customary `buffer=64k`), or a quarter of
-a smaller bound."""
-_UNDER_WAY: Final = 64 * 1024 * 1024
-"""Bytes of lines beyond twice the bound that a log which holds requests up still takes, for what
-its connections have sent already: a read of 64 KiB can be thousands of requests."""
-_BURST: Final = 4 * 1024 * 1024
-"""Bytes that may be on their way to a healthy file, however small the bound is: a turn of the
-thread takes some 20 ms under load, in which 30 MB/s of lines come to 600 KB."""
-_STALL: Final = 0.25
-"""Seconds of one write after which the destination is not healthy."""
 _CALM: Final = 5.0
 """Seconds without a lost line after which the trouble is over: a log that is at its bound loses
 some and takes some by turns."""
@@ -62,13 +46,10 @@ _UNWRITTEN: Final = 256 * 1024
 _LONGEST_SLEEP: Final = 600.0
 """Seconds after which the wall clock is looked at again: it may have been set."""
 
-_FULL: Final = "the buffer is full"
-
-Overload = Literal["drop", "block"]
 Fsync = float | Literal["never", "rotation"]
 
 
-class LogWriter:
+class LogWriter(Intake):
     """Writes records to `path`, a file or another `destination`, in `line_format`.
 
     Use: `await open()`, then `put` for every record, from the loop's thread; `await close()` at
@@ -99,24 +80,11 @@ class LogWriter:
         what: str = "access log",
         remedy: str = "choose another with --access-log, or - for standard output",
     ) -> None:
-        self.path = path
+        super().__init__(path, line_format, flush_interval, max_buffer, overload, skip)
         self.stuck = False
         self.written = 0
-        self.dropped = 0
-        self.sequence = 0
-        self.overloaded = False
-        """The bound is reached and `overload` is `block`: await `ready` before reading on."""
-        self._format = line_format
-        self._selection = Selection(line_format, skip)
-        self._interval = flush_interval
-        self._max_buffer = max_buffer
-        self.enough = min(_BLOCK, max_buffer // 4)
-        """Bytes in the queue that are written without waiting for more."""
         self.unwritten = b""
         """The last of the lines that `close` could not write."""
-        self._blocking = overload == "block"
-        # What was read before anybody waited is still answered, and requests under way finish.
-        self._limit = max_buffer * 2 + _UNDER_WAY if self._blocking else max_buffer
         self._sync_every = None if isinstance(fsync, str) else fsync / 1000
         self._what = what
         self._remedy = remedy
@@ -128,26 +96,14 @@ class LogWriter:
             sync_rotated=fsync != "never",
             name=what,
         )
-        self._taken = 0
-        self._records: list[Any] = []
-        self._queue = Queue()
         self._task: asyncio.Task[None] | None = None
         self._thread: ThreadPoolExecutor | None = None
-        self._timer: asyncio.TimerHandle | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._again: asyncio.TimerHandle | None = None
-        self._wake = asyncio.Event()
-        self._room = asyncio.Event()
-        self._closing = False
-        self._closed = False
         self._reopen = False
         self._unsynced: float | None = None  # since when
-        self._failing = ""
         self._surprised = False
-        self._busy_since: float | None = None  # a write that has not come to anything yet
         self._waiting = False  # for a pipe to take something, with no thread at work
-        self._dropping = False
-        self._dropped_at = 0.0
         self._failures = 0
         self._bytes = 0
         self._flushes = 0
@@ -190,108 +146,10 @@ class LogWriter:
     async def _in_thread(self, function: Any) -> None:
         await aiofiles.os.wrap(function)(executor=self._thread)
 
-    # The request's side: never waits
-
-    def put(self, record: Any) -> None:
-        """Take a finished record and give it its number."""
-        self.sequence = number = self.sequence + 1
-        try:
-            record.sequence = number
-        except AttributeError:  # what has no such attribute has no number
-            pass
-        records = self._records
-        records.append(record)
-        if len(records) >= _BATCH:
-            self._format_records()
-        elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._interval, self._due)
-
-    def take(self, record: Any) -> None:
-        """Take a finished record that has its number already, as those of a `LogFan` do."""
-        records = self._records
-        records.append(record)
-        if len(records) >= _BATCH:
-            self._format_records()
-        elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._interval, self._due)
-
-    def flush_soon(self) -> None:
-        """Write every record put so far without waiting for more."""
-        self._format_records()
-        self._wake.set()
-
-    async def flush(self) -> None:
-        """Hand every record put so far to the writer; returns when it has been told."""
-        self.flush_soon()
-
     def reopen(self) -> None:
         """Look at once whether the path still names the open file (what SIGUSR1 is for)."""
         self._reopen = True
         self._wake.set()
-
-    async def ready(self) -> None:
-        """Return when there is room for more lines: at once unless `overloaded`."""
-        while self.overloaded:
-            self._room.clear()
-            await self._room.wait()
-
-    def _due(self) -> None:
-        self._timer = None
-        self._format_records()
-        if self._queue:
-            self._wake.set()
-
-    def _format_records(self) -> None:
-        """Turn the records that wait into one block of lines."""
-        records = self._records
-        if not records:
-            return
-        self._records = []
-        self._taken += len(records)
-        if self._closed:
-            self._drop(len(records), records, "the log is closed")
-            return
-        queue = self._queue
-        limit = self.limit
-        if queue.size >= limit:  # not worth the formatting
-            self._drop(len(records), records, self._failing or _FULL)
-            return
-        for kept, block, failed in self._selection.lines(records):
-            if failed:
-                self._drop(1, kept, failed)
-            elif queue.size and queue.size + len(block) > limit:
-                self._drop(block.count(b"\n"), kept, self._failing or _FULL)
-            else:
-                queue.add(block)
-        if self._blocking and queue.size >= self._max_buffer:
-            self.overloaded = True
-        if queue.size >= self.enough:
-            self._wake.set()
-        elif self._timer is None and not self._closing:
-            self._timer = asyncio.get_running_loop().call_later(self._interval, self._due)
-
-    @property
-    def limit(self) -> int:
-        """Bytes of lines that are taken at present: the bound counts when writing does not work."""
-        if self._failing or self._blocking or self._limit >= _BURST:
-            return self._limit
-        since = self._busy_since
-        if since is not None and monotonic() - since > _STALL:
-            return self._limit
-        return _BURST
-
-    def _drop(self, lines: int, records: list[Any], reason: str) -> None:
-        self.dropped += lines
-        self._dropped_at = monotonic()
-        if not self._dropping and not self._closed:
-            self._dropping = True
-            _logger.warning("%s: lines are dropped from now on, and counted: %s", self.path, reason)
-        first, last = (getattr(record, "sequence", 0) for record in (records[0], records[-1]))
-        self._queue.miss(lines, first, last, wall(), reason)
-        if not self._failing:
-            self._wake.set()
-
-    # The writer's side
 
     async def _run(self, again: bool) -> None:
         if again:  # what another task was cancelled in may still be under way

@@ -156,7 +156,7 @@ async def test_blocking_loses_nothing(disk: Path) -> None:
 
 async def test_blocking_is_bounded_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who does not wait loses what is beyond a bound of its own; the end wakes who does."""
-    monkeypatch.setattr("h2log.logfile.writer._UNDER_WAY", 0)
+    monkeypatch.setattr("h2log.logfile.intake._UNDER_WAY", 0)
     writer = LogWriter("/dev/full", line, 0.001, BOUND, overload="block")
     await writer.open()
     waiting = asyncio.create_task(_wait(writer))

@@ -16,7 +16,7 @@ async def test_the_first_lost_line_is_told_and_the_end_of_it(
 ) -> None:
     """One message each, however many lines and however often: on a healthy disk too."""
     monkeypatch.setattr("h2log.logfile.writer._CALM", 0.0)
-    monkeypatch.setattr("h2log.logfile.writer._BURST", 0)
+    monkeypatch.setattr("h2log.logfile.intake._BURST", 0)
     writer = LogWriter(str(tmp_path / "access.log"), line, 0.001, 1000)
     await writer.open()
     for _ in range(300):

@@ -9,7 +9,7 @@ import pytest
 from h2log.access.record import AccessRecord, Session
 from h2log.clock import monotonic
 from h2log.http2.settings import EngineLimits
-from h2log.server import http2_leg
+from h2log.server import http2_wire
 from h2log.server.dispatch import Dispatcher
 from h2log.server.http2_leg import Http2Leg
 from h2log.server.session import READ_SIZE, Shared
@@ -22,7 +22,7 @@ async def test_nothing_more_is_read_in_a_turn_that_was_long(
     monkeypatch: pytest.MonkeyPatch, long: float, size: int
 ) -> None:
     """After a full read that took long; in the next turn of the loop reading goes on."""
-    monkeypatch.setattr(http2_leg, "_LONG", long)
+    monkeypatch.setattr(http2_wire, "_LONG", long)
     records: list[AccessRecord] = []
     shared = Shared(Dispatcher(answering()), limits_of(), records.append)
     session = Session("0" * 32, "192.0.2.1", 1, 0.0, records.append, monotonic())

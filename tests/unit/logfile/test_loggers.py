@@ -91,7 +91,7 @@ async def test_a_slow_handler_holds_up_only_the_log(
     heard: Heard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The loop goes on, lines wait; those beyond the bound are counted, and a note is a record."""
-    monkeypatch.setattr("h2log.logfile.writer._BURST", 0)  # its time to be slow has passed
+    monkeypatch.setattr("h2log.logfile.intake._BURST", 0)  # its time to be slow has passed
     heard.go.clear()
     writer = LogWriter(f"logger:{NAME}", line, 0.001, 65_536)
     await writer.open()
