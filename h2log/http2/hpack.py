@@ -233,11 +233,14 @@ def path_literal(literal: bytes) -> bytes | None:
 
     None when it is anything else; what is wrong then is for `Decoder.decode` to say.
     """
-    if len(literal) < 2 or literal[0] & 0xEF != _PATH_INDEX:
+    size = len(literal) - 2
+    if size < 0 or literal[0] & 0xEF != _PATH_INDEX:
         return None
     try:
+        if literal[1] == 0x80 | size and size < 0x7F:  # the usual one, at once
+            return huffman.decode(literal[2:])
         path, after = _string(literal, 1)
-    except SessionError:
+    except (SessionError, huffman.HuffmanError):
         return None
     return path if after == len(literal) else None
 

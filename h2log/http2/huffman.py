@@ -5,6 +5,7 @@ an inner node of the code's tree, and its table says for each byte which symbols
 the table of the node where it leads. Tables are made when they are first come to, some forty of the
 256 for texts of ASCII, and nothing else is kept. So a text that is new costs what an old one does,
 35 ns a byte; to remember pieces made the old ones a third cheaper, and new ones thrice as dear.
+Longer ones are zlib's to decode (see `inflate`), which takes 6 ns a byte once it has begun.
 """
 
 from __future__ import annotations
@@ -13,9 +14,13 @@ from typing import Any, Final
 
 from hpack.huffman_constants import REQUEST_CODES, REQUEST_CODES_LENGTH
 
+from h2log.http2.inflate import inflate
+
 __all__ = ["HuffmanError", "decode", "encode"]
 
 _EOS: Final = 256
+_LONG: Final = 24
+"""Bytes from which on zlib is faster, though its beginning costs what 18 bytes do here."""
 _END: Final = 256
 """The place in a table, behind those of the bytes, that says whether a string may end there."""
 
@@ -76,6 +81,10 @@ def _entry(node: int, byte: int) -> tuple[bytes, _Table] | None:
 
 def decode(data: bytes) -> bytes:
     """Return the string that `data` codes. Raises HuffmanError."""
+    if len(data) >= _LONG:
+        text = inflate(data)
+        if text is not None:
+            return text
     while True:
         table = _FIRST
         parts: list[bytes] = []
