@@ -16,6 +16,7 @@ import msgspec
 
 from h2log.app.cookies import SameSite, set_cookie
 from h2log.app.events import Event, EventStream
+from h2log.app.files.shared import SharedFile
 from h2log.errors import HTTPError, reason_phrase
 
 __all__ = ["Fields", "FileAt", "FileContent", "Response", "Work", "error_response"]
@@ -54,7 +55,7 @@ NO_TRAILERS: Final = frozenset(
 class FileContent(NamedTuple):
     """`length` bytes of an open, unbuffered file from `offset` on; who sends it closes it."""
 
-    file: FileIO
+    file: FileIO | SharedFile
     offset: int
     length: int
 

@@ -233,12 +233,7 @@ class StaticFolder:
     ) -> Response:
         below = path[len(self.prefix) :]
         try:
-            known = self._known(path, now)
-            if known is not None and known.content is None:
-                # Each request opens a large file for itself: there is nothing to share.
-                found = await in_thread(lambda: self._lookup.find(below, page))
-            else:
-                found = await self._find((below, page), lambda: self._lookup.find(below, page))
+            found = await self._find((below, page), lambda: self._lookup.find(below, page))
             if isinstance(found, Found):
                 self._remember(found, f"\0{path}" if page and found.entry.vary else path, now)
                 _hint(request, found.entry)
@@ -291,7 +286,7 @@ class StaticFolder:
         """Look for something on the disk, once for all that ask for it now."""
         found = await self._flights.run(key, work)
         if isinstance(found, Found):
-            # A large file that another request took is opened again.
+            # A large file is opened again when the one that another request took is closed by now.
             return found.own() or await in_thread(work)
         return found
 

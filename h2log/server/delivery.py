@@ -11,6 +11,7 @@ from typing import Final
 
 from h2log.access.exchange import Exchange
 from h2log.app.events import KEEP_ALIVE, EventStream
+from h2log.app.files.shared import SharedFile
 from h2log.app.files.threads import in_thread
 from h2log.app.response import NO_CONTENT_STATUS, FileContent, Response, lower_fields
 from h2log.server.reply import Reply
@@ -206,14 +207,14 @@ def _read_now(descriptor: int, size: int, offset: int) -> bytearray | None:
     return piece
 
 
-def _read(file: FileIO, size: int, offset: int) -> bytes:
+def _read(file: FileIO | SharedFile, size: int, offset: int) -> bytes:
     if hasattr(os, "pread"):  # others may have the same open file, and its position
         return os.pread(file.fileno(), size, offset)
     file.seek(offset)
     return file.read(size)
 
 
-def _close(file: FileIO, reading: asyncio.Future[bytes]) -> None:
+def _close(file: FileIO | SharedFile, reading: asyncio.Future[bytes]) -> None:
     file.close()
     if not reading.cancelled():
         reading.exception()  # nobody else will ask for it

@@ -77,22 +77,25 @@ async def test_every_size_arrives_whole(certs: Certificates, folder: Path, secur
 async def test_many_large_files_at_once_on_one_connection(
     certs: Certificates, folder: Path
 ) -> None:
-    """Streams share the connection: each is whole, and what is held stays below the bound."""
+    """Streams share connection and file: each is whole, and little is held, and opened once."""
     wanted = digest((folder / "3000001.bin").read_bytes())
     async with Running(site(folder), certs) as server, H2Client.connect(server) as client:
         streams = [client.send("GET", "/3000001.bin") for _ in range(12)]
         leg = await server.leg()
         most = 0
+        opened: set[int] = set()
 
         def over() -> bool:
             nonlocal most
             most = max(most, leg._held)
+            opened.add(len(open_files(folder)))
             return all(client.replies[stream].over for stream in streams)
 
         await client.until(over, 30)
         assert {digest(bytes(client.replies[s].body)) for s in streams} == {wanted}
         assert 0 < most <= MEGABYTE
         assert leg._held == 0
+        assert max(opened) == 1
 
 
 @BOTH_LOOPS

@@ -1,12 +1,12 @@
 """Large files that are asked for again and again stay open between requests.
 
 Finding a file again, walking down to it without following a link, costs as much as sending 64 KiB
-of it. Each request gets a descriptor of its own (`dup`), so that who sends may close it.
+of it. All requests for a file have one descriptor together: however many it is sent to, it takes
+one of those that the process may have.
 """
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from typing import Final
 
@@ -33,8 +33,8 @@ class OpenFiles:
         return len(self._files)
 
     def keep(self, entry: Entry, opened: Opened) -> None:
-        """Keep a descriptor of the file of `entry`, which the caller goes on to use."""
-        if entry in self._files or not hasattr(os, "pread"):  # they share one position elsewhere
+        """Keep the open file of `entry`, which the caller goes on to use."""
+        if entry in self._files:
             return
         own = opened.again()
         if own is None:
@@ -45,7 +45,7 @@ class OpenFiles:
             self.drop(next(iter(self._files)))
 
     def open(self, entry: Entry) -> Opened | None:
-        """Return the open file of `entry` as the caller's own, None when there is none."""
+        """Return a share of the open file of `entry`, None when there is none."""
         kept = self._files.get(entry)
         if kept is None:
             return None

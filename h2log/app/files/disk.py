@@ -15,8 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import FileIO
 from typing import Final, NamedTuple
+from weakref import ReferenceType, ref
 
 from h2log.app.files.paths import WELL_KNOWN
+from h2log.app.files.shared import SHAREABLE, Descriptor, SharedFile, file_of
 from h2log.clock import wall
 from h2log.errors import HTTPError
 
@@ -79,43 +81,45 @@ class Folder(NamedTuple):
 
 
 class Opened:
-    """A regular file, open; it is closed when nobody holds this any more."""
+    """A regular file, open; it is closed when nobody holds this, or a share of it, any more."""
 
-    __slots__ = ("_descriptor", "resolved", "version")
+    __slots__ = ("_descriptor", "_moved", "resolved", "version")
 
-    def __init__(self, descriptor: int, resolved: str, version: Version) -> None:
-        self._descriptor = descriptor
+    def __init__(self, descriptor: int | Descriptor, resolved: str, version: Version) -> None:
+        if isinstance(descriptor, int):
+            descriptor = Descriptor(descriptor)
+        self._descriptor: Descriptor | None = descriptor
+        self._moved: ReferenceType[Descriptor] | None = None
         self.resolved = resolved
         self.version = version
 
-    def take(self) -> FileIO | None:
+    def take(self) -> FileIO | SharedFile | None:
         """Return the open file, to be closed by who took it; None when it was taken already."""
-        if self._descriptor < 0:
-            return None
-        file = FileIO(self._descriptor, "rb")
-        self._descriptor = -1
-        return file
-
-    def move(self) -> Opened | None:
-        """Return this open file as the caller's alone; None when it was taken already."""
-        if self._descriptor < 0:
-            return None
-        other = Opened(self._descriptor, self.resolved, self.version)
-        self._descriptor = -1
-        return other
+        descriptor, self._descriptor = self._descriptor, None
+        return None if descriptor is None else file_of(descriptor)
 
     def again(self) -> Opened | None:
-        """Return a descriptor of its own for the same open file; None when there is none left."""
-        if self._descriptor < 0:
+        """Return a share of the same open file; None when it was taken, or cannot be shared."""
+        if self._descriptor is None or not SHAREABLE:
             return None
-        try:
-            return Opened(os.dup(self._descriptor), self.resolved, self.version)
-        except OSError:
-            return None
+        return Opened(self._descriptor, self.resolved, self.version)
+
+    def move(self) -> Opened | None:
+        """Return this open file as the caller's alone, to who asks later a share of that.
+
+        None when it was closed meanwhile, taken, or cannot be shared.
+        """
+        descriptor = self._descriptor
+        if descriptor is not None:
+            self._descriptor = None
+            self._moved = ref(descriptor) if SHAREABLE else None
+        elif self._moved is not None:
+            descriptor = self._moved()
+        return None if descriptor is None else Opened(descriptor, self.resolved, self.version)
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Return up to `size` bytes from `offset` on; nothing at the end."""
-        return os.pread(self._descriptor, size, offset)
+        return os.pread(self._number, size, offset)
 
     def read(self, most: int) -> tuple[Version, bytes]:
         """Return the content, at most `most` bytes, and the version that is just that content.
@@ -127,7 +131,7 @@ class Opened:
         content = b""
         for _ in range(_TRIES):
             content = self._read_all(min(version.size, most))
-            found = os.fstat(self._descriptor)
+            found = os.fstat(self._number)
             if version.identity == _identity(found) and len(content) == version.size:
                 return version, content
             version = Version(found)
@@ -139,19 +143,20 @@ class Opened:
     def _read_all(self, size: int) -> bytes:
         pieces = []
         at = 0
-        while at < size and (piece := os.pread(self._descriptor, size - at, at)):
+        while at < size and (piece := os.pread(self._number, size - at, at)):
             pieces.append(piece)
             at += len(piece)
         return b"".join(pieces)
 
-    def close(self) -> None:
-        """Close the file, unless it was taken."""
-        if self._descriptor >= 0:
-            descriptor, self._descriptor = self._descriptor, -1
-            os.close(descriptor)
+    @property
+    def _number(self) -> int:
+        if self._descriptor is None:
+            raise ValueError("the file was taken, or closed")
+        return self._descriptor.number
 
-    # Opened in a thread for a request that was cancelled meanwhile: nobody else will close it.
-    __del__ = close
+    def close(self) -> None:
+        """Let go of the file, unless it was taken."""
+        self._descriptor = None
 
 
 class Root:

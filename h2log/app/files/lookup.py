@@ -50,7 +50,7 @@ class Found:
         self.opened = opened
 
     def own(self) -> Found | None:
-        """Return this for one request alone, None when another request has its open file."""
+        """Return this for one request, with the open file or a share; None when there is none."""
         if self.opened is None:
             return self
         opened = self.opened.move()

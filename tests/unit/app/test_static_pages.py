@@ -12,9 +12,10 @@ import pytest
 
 from h2log.app.files.disk import Folder, Opened, Root
 from h2log.app.files.rules import SECURITY
+from h2log.app.response import FileContent, Response
 from h2log.app.static import SMALL, StaticFolder
 from h2log.errors import HTTPError, UsageError
-from tests.unit.app.asking import CACHE, ask
+from tests.unit.app.asking import CACHE, ask, request
 
 HTML = "text/html; charset=utf-8"
 NAVIGATION = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
@@ -624,9 +625,7 @@ def test_markdown_needs_its_package(site: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_several_that_ask_for_a_large_file_get_it_each(site: Path) -> None:
-    """Each with an open file of its own, and none stays open that nobody asks for."""
-    import asyncio
-
+    """Each with a share of the open file, which does not stay open when nobody asks for it."""
     content = os.urandom(SMALL + 10)
     (site / "large.bin").write_bytes(content)
     folder = StaticFolder(site, "/", CACHE)
@@ -639,6 +638,24 @@ async def test_several_that_ask_for_a_large_file_get_it_each(site: Path) -> None
     assert len(os.listdir("/proc/self/fd")) == before + 1
     folder.rest()
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+async def test_each_reads_a_large_file_from_its_beginning(site: Path) -> None:
+    """Who is given it may read it as any file: where one is in it moves no other."""
+    content = os.urandom(SMALL + 10)
+    (site / "large.bin").write_bytes(content)
+    folder = StaticFolder(site, "/", CACHE)
+    files = []
+    for _ in range(3):
+        answer = folder.answer(request("/large.bin"), 0.0)
+        body = (answer if isinstance(answer, Response) else await answer).body
+        assert isinstance(body, FileContent)
+        files.append(body.file)
+    begun = [file.read(1000) for file in files]
+    assert [first + file.read() for first, file in zip(begun, files, strict=True)] == [content] * 3
+    for file in files:
+        file.close()
+    folder.close()
 
 
 async def test_a_large_file_that_is_replaced_is_opened_anew(

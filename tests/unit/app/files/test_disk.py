@@ -127,23 +127,72 @@ def test_nothing_stays_open(site: Path) -> None:
     found.close()
     found.close()
     assert found.take() is None
-    assert found.move() is None
+    assert found.again() is None
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_an_open_file_has_one_owner(site: Path) -> None:
-    """Who moved or took it has it, and nobody else."""
+def test_an_open_file_is_taken_once(site: Path) -> None:
+    """Who took it has it, and a share of it reads the same file."""
     found = Root(site).open(str(site / "top"))
     assert isinstance(found, Opened)
-    moved = found.move()
-    assert moved is not None
-    assert found.move() is None
-    assert moved.read_at(1, 10) == b"op"
-    file = moved.take()
+    share = found.again()
+    assert share is not None
+    file = found.take()
     assert file is not None
+    assert found.take() is None
+    assert found.again() is None
     with file:
         assert file.read() == b"top"
-    assert moved.take() is None
+    assert share.read_at(1, 10) == b"op"
+
+
+def test_an_open_file_that_was_moved_is_shared_as_long_as_it_is_open(site: Path) -> None:
+    """Who looked for it has it: that it was looked for keeps nothing open."""
+    before = len(os.listdir("/proc/self/fd"))
+    found = Root(site).open(str(site / "top"))
+    assert isinstance(found, Opened)
+    first, second = found.move(), found.move()
+    assert first is not None
+    assert second is not None
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    first.close()
+    assert second.read_at(1, 10) == b"op"
+    second.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert found.move() is None
+
+
+def test_shares_of_a_file_have_one_descriptor_and_places_of_their_own(site: Path) -> None:
+    """However many read it, and wherever; it is closed when the last of them is."""
+    before = len(os.listdir("/proc/self/fd"))
+    found = Root(site).open(str(site / "top"))
+    assert isinstance(found, Opened)
+    shares = [found.again() for _ in range(20)]
+    files = [file for share in shares if share is not None and (file := share.take()) is not None]
+    found.close()
+    assert len(files) == 20
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    first, second = files[:2]
+    assert (first.read(2), second.read(1), first.read(9), second.read()) == (
+        b"to",
+        b"t",
+        b"p",
+        b"op",
+    )
+    assert first.seek(-1, os.SEEK_END) == 2
+    assert second.seek(1) == 1
+    room = bytearray(8)
+    assert (first.readinto(room), second.readinto(room)) == (1, 2)
+    assert bytes(room[:2]) == b"op"
+    for file in files:
+        assert len(os.listdir("/proc/self/fd")) == before + 1
+        file.close()
+        assert file.closed
+        with pytest.raises(ValueError, match="closed"):
+            file.read(1)
+        with pytest.raises(ValueError, match="closed"):
+            file.fileno()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_identity(site: Path) -> None:
