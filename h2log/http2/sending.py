@@ -283,6 +283,44 @@ class Sending:
         elif stream.end_queued:
             self._send_end(stream)
 
+    def at_once(self, stream: Stream) -> int:
+        """Return how many bytes of content the layer above may put right behind the output now.
+
+        Nothing while others wait for their turn. What it puts there, framed, it tells `framed`.
+        """
+        if stream.closed or stream.queue or self._ready or self._pumping or self.blocked:
+            return 0
+        return max(0, min(stream.window, self.window))
+
+    def framed(self, stream: Stream, size: int, end: bool) -> None:
+        """Take note of `size` bytes of content that went out framed; `end` ends the stream."""
+        if not stream.held_up:
+            stream.measured, stream.taken = self.now, 0
+        stream.taken += size
+        self._total += size
+        stream.progress = self._last_sent = self.now
+        stream.window -= size
+        self.window -= size
+        if end:
+            self._ended(stream)
+
+    def fits(self, size: int) -> bool:
+        """Say whether content of `size` bytes can be put behind the output now, as a whole.
+
+        To a request that has ended and has no `Stream`; `framed_whole` follows.
+        """
+        return not (
+            size > self.window
+            or size > self._peer_initial_window
+            or self._ready
+            or self.blocked
+            or self._shrunk_table
+        )
+
+    def framed_whole(self, size: int) -> None:
+        """Take note of a whole response behind the output, of `size` bytes."""
+        self.window -= size
+
     def _send_end(self, stream: Stream) -> None:
         """End a stream whose queue is empty, with its trailers if it has some."""
         if stream.trailers is not None:

@@ -14,13 +14,14 @@ from h2log.app.events import KEEP_ALIVE, EventStream
 from h2log.app.files.shared import SharedFile
 from h2log.app.files.threads import in_thread
 from h2log.app.response import NO_CONTENT_STATUS, FileContent, Response, lower_fields
+from h2log.server.framed import MOST_FRAMED
 from h2log.server.reply import Reply
 
-__all__ = ["FILE_CHUNK", "deliver", "deliver_now", "finish"]
+__all__ = ["FILE_CHUNK", "deliver", "deliver_file_now", "deliver_now", "finish"]
 
-FILE_CHUNK: Final = 240 * 1024
+FILE_CHUNK: Final = MOST_FRAMED
 """Bytes of a large file that are read at a time: a thread's round trip costs as much as copying
-this many; below the size from which the allocator maps memory anew (see `process`)."""
+this many."""
 _NO_WAIT: Final = getattr(os, "RWF_NOWAIT", None)  # Linux
 
 
@@ -42,6 +43,27 @@ def deliver_now(response: Response, exchange: Exchange, reply: Reply) -> None:
     reply.start(response, end=False)
     reply.write(body)
     reply.finish(trailers)
+
+
+def deliver_file_now(response: Response, exchange: Exchange, reply: Reply) -> bool:
+    """Send a response whose body is a small part of a file, if it has nothing to wait for.
+
+    Says whether it was sent; else nothing was, also of one that cannot be sent.
+    """
+    content = response.body
+    assert isinstance(content, FileContent)
+    if not 0 < content.length <= MOST_FRAMED or response.trailers is not None:
+        return False
+    if reply.closed or _bare(exchange, response):
+        return False
+    try:
+        _check(response, content.length)
+        sent = reply.file_now(response, content)
+    except (TypeError, ValueError):  # for `deliver` to tell
+        return False
+    if sent:
+        content.file.close()
+    return sent
 
 
 async def deliver(response: Response, exchange: Exchange, reply: Reply) -> None:
@@ -167,6 +189,13 @@ async def _send_file(
             # is over after one turn waits for none.
             piece = None
             if content.length <= FILE_CHUNK or reply.alone:
+                sent = reply.piece_now(descriptor, offset, size, not trailing and size == left)
+                if sent:
+                    offset += sent
+                    left -= sent
+                    if left:
+                        await asyncio.sleep(0)  # the other connections have their turn
+                    continue
                 piece = _read_now(descriptor, size, offset)
             if piece is None:
                 read = partial(_read, content.file, size, offset)

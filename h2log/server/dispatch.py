@@ -20,11 +20,11 @@ from h2log.app.application import App
 from h2log.app.downloads import FileError, with_file
 from h2log.app.events import EventStream
 from h2log.app.request import Request
-from h2log.app.response import FileAt, Response, error_response
+from h2log.app.response import FileAt, FileContent, Response, error_response
 from h2log.clock import monotonic
 from h2log.errors import HTTPError
 from h2log.server.background import Background, Masked, context_of, ends_task, ids_of
-from h2log.server.delivery import deliver, deliver_now, finish
+from h2log.server.delivery import deliver, deliver_file_now, deliver_now, finish
 from h2log.server.reply import Reply
 
 __all__ = ["Dispatcher"]
@@ -67,12 +67,21 @@ class Dispatcher:
             failure = self._failure(error, exchange)
             answer = self._paged(failure, request) if _wants_page(request, failure) else failure
         _note(request, exchange)
-        if isinstance(answer, Response) and isinstance(answer.body, bytes):
-            self._tell_failure(request, answer, exchange)
-            self.send_now(answer, exchange, reply)
-            if answer.background:
-                self.background.begin(answer.background, request, exchange, reply)
-            return None
+        if isinstance(answer, Response):
+            if isinstance(answer.body, bytes):
+                self._tell_failure(request, answer, exchange)
+                self.send_now(answer, exchange, reply)
+                sent = True
+            else:
+                sent = (
+                    isinstance(answer.body, FileContent)
+                    and request.failure is None
+                    and deliver_file_now(answer, exchange, reply)
+                )
+            if sent:
+                if answer.background:
+                    self.background.begin(answer.background, request, exchange, reply)
+                return None
         reply.noting = partial(_note, request, exchange)
         tasks = self.tasks
         task = asyncio.get_running_loop().create_task(
@@ -85,6 +94,8 @@ class Dispatcher:
             # A task that is cancelled before it began has neither awaited the handler nor come to
             # the end of its request.
             if isinstance(answer, Response):
+                if isinstance(answer.body, FileContent):
+                    answer.body.file.close()
                 self._end(answer, request, exchange, reply)
             elif type(answer) is CoroutineType or isinstance(answer, Coroutine):
                 answer.close()

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from h2log.access.exchange import Exchange
 from h2log.access.record import ResponseFacts
-from h2log.app.response import NO_CONTENT_STATUS, Response
+from h2log.app.response import NO_CONTENT_STATUS, FileContent, Response
 from h2log.clock import monotonic
 from h2log.server.content import ContentBuffer
 from h2log.server.heads import ResponseHead
@@ -286,6 +286,14 @@ class Http1Reply:
             return
         if (b"sec-fetch-mode", b"navigate") in self.exchange.facts.fields:
             self._leg.output.put(interim_lines(status, headers))
+
+    def file_now(self, response: Response, content: FileContent) -> bool:
+        """Send no file in the turn of its request: others of the connection may be before it."""
+        return False
+
+    def piece_now(self, descriptor: int, offset: int, size: int, end: bool) -> int:
+        """Leave it to `write`: there are no frames to be made."""
+        return 0
 
     def write(self, data: bytes | bytearray, end: bool = False) -> None:
         """Send content. Raises ValueError for more, or less, than was declared."""

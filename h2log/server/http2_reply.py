@@ -9,12 +9,13 @@ from typing import Final, Protocol
 from h2.errors import ErrorCodes
 
 from h2log.access.exchange import Exchange
-from h2log.app.response import Response, check_fields
+from h2log.app.response import FileContent, Response, check_fields
 from h2log.clock import monotonic, wall
 from h2log.http2.connection import Connection
 from h2log.http2.hpack import encode
 from h2log.http2.stream import Stream
 from h2log.server.content import ContentBuffer
+from h2log.server.framed import FrameBuffer
 from h2log.server.heads import CONNECTION_FIELDS, ResponseHead
 
 __all__ = ["Http2Reply", "ReplyLeg", "header_block"]
@@ -34,6 +35,8 @@ _blocks: dict[tuple[object, ...], tuple[bytes, bool]] = {}
 class ReplyLeg(Protocol):
     """What a response needs of the connection that it is one of."""
 
+    frames: FrameBuffer
+    """What files are read into."""
     files: int
     """Responses that are files and being sent."""
     send_buffer: int
@@ -48,6 +51,12 @@ class ReplyLeg(Protocol):
 
     def flush_soon(self) -> None:
         """Write what the engine has gathered, after the running callback."""
+
+    def at_once(self, stream: Stream) -> int:
+        """Return how much content of a stream could be handed to the transport now."""
+
+    def write_framed(self, stream: Stream, size: int, end: bool) -> None:
+        """Write the output, and behind it what `frames` has read for a stream."""
 
     def hold(self, size: int, held: int) -> int:
         """Count up to `size` bytes as held; return how many there was room for."""
@@ -193,6 +202,26 @@ class Http2Reply:
             self.write(body, end=True)
         self._leg.flush_soon()
 
+    def file_now(self, response: Response, content: FileContent) -> bool:
+        """Send a whole response whose content is in a file, if there is nothing to wait for."""
+        stream, leg, size = self._stream, self._leg, content.length
+        if size > leg.at_once(stream):
+            return False
+        block = header_block(response)
+        if leg.frames.read(content.file.fileno(), content.offset, size) != size:
+            return False
+        exchange = self.exchange
+        block += leg.tail(exchange, wall())
+        exchange.status = response.status
+        exchange.response = response
+        exchange.header_sent = len(block)
+        exchange.sent = size
+        self._at_once = True
+        self._conn.send_headers(stream, block)
+        leg.write_framed(stream, size, end=True)
+        leg.flush_soon()
+        return True
+
     def switch(self, head: ResponseHead) -> None:
         """Accept an extended CONNECT: DATA goes both ways from now on (RFC 8441 section 5)."""
         if self.content is not None:
@@ -266,6 +295,20 @@ class Http2Reply:
                     stream.measured, stream.taken = stream.progress, 0
             await self._spend(leg.wait())
         return 0
+
+    def piece_now(self, descriptor: int, offset: int, size: int, end: bool) -> int:
+        """Send a piece of a file past the queue, where nobody else is in it; see `Reply`."""
+        stream, leg = self._stream, self._leg
+        most = min(size, leg.at_once(stream))
+        sent = leg.frames.read(descriptor, offset, most) if most else 0
+        if sent:
+            self._conn.now = monotonic()
+            self._written += sent
+            self.give_back(size)  # what the transport holds is not counted here
+            leg.write_framed(stream, sent, end and sent == size)
+            self.count()
+            leg.flush_soon()
+        return sent
 
     async def _spend(self, waiting: Awaitable[None]) -> None:
         """Wait, and note for the record what for: the socket, or the peer's window."""

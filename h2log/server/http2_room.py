@@ -6,8 +6,8 @@ import asyncio
 from collections import deque
 from typing import Final
 
-from h2log.http2.budget import OUTPUT_LIMIT
 from h2log.http2.frames import DEFAULT_FRAME_SIZE
+from h2log.server.framed import MOST_FRAMED
 
 __all__ = ["HIGH_WATER", "Room"]
 
@@ -33,7 +33,7 @@ class Room:
 
         `held` is what the one that asks holds already: nobody gets more than a fair share.
         """
-        limit = self.send_buffer - HIGH_WATER - OUTPUT_LIMIT
+        limit = self.send_buffer - HIGH_WATER - MOST_FRAMED
         share = max(DEFAULT_FRAME_SIZE, limit // max(1, self.files))
         granted = min(size, share - held, limit - self._held)
         if granted <= 0:

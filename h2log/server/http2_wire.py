@@ -19,6 +19,7 @@ from h2log.clock import monotonic
 from h2log.http2.connection import Connection
 from h2log.http2.events import Cause
 from h2log.http2.stream import Stream
+from h2log.server.framed import BEFORE
 from h2log.server.http2_room import HIGH_WATER, Room
 from h2log.server.session import READ_SIZE, HangUp, Hold, Shared, Stall
 
@@ -29,6 +30,10 @@ _logger = logging.getLogger("h2log.http2")
 _LONG: Final = 0.002
 """Seconds of work with one full read after which other connections have their turn: content of
 64 KiB takes less than a tenth of it, thousands of small frames ten times as much."""
+
+
+_MANY: Final = 16
+"""Responses that are completed in a turn before those that have more to do wait for the next."""
 
 
 class Http2Wire(Room, asyncio.BufferedProtocol):
@@ -51,6 +56,7 @@ class Http2Wire(Room, asyncio.BufferedProtocol):
         "_stall",
         "_stalled",
         "_transport",
+        "frames",
     )
 
     _conn: Connection
@@ -69,6 +75,8 @@ class Http2Wire(Room, asyncio.BufferedProtocol):
         self._hanging_up: HangUp | None = None
         self._shutting = False
         self._stalled = False
+        self.frames = shared.frames
+        """What files are read into."""
         session.protocol = "h2"
 
     # asyncio's side
@@ -260,6 +268,38 @@ class Http2Wire(Room, asyncio.BufferedProtocol):
                 transport.write(conn.take())
             if self._hanging_up is None:
                 self._hanging_up = HangUp(transport, stopping=self._shared.draining)
+
+    def at_once(self, stream: Stream) -> int:
+        """Return how much content of a stream could be handed to the transport now."""
+        return self._conn.at_once(stream) if self._has_turn else 0
+
+    @property
+    def _has_turn(self) -> bool:
+        """There is a transport, and this turn was not long."""
+        transport = self._transport
+        if self._lost or transport is None or transport.is_closing():
+            return False
+        return len(self._done) <= _MANY
+
+    def write_framed(self, stream: Stream, size: int, end: bool) -> None:
+        """Write the output, and behind it what `frames` has read for a stream.
+
+        To be called for at most what `at_once` has allowed.
+        """
+        before = self._conn.take()
+        self._conn.framed(stream, size, end)
+        self._write_frames(before, stream.id, size, end)
+
+    def _write_frames(self, before: bytes, stream_id: int, size: int, end: bool) -> None:
+        transport, session = self._transport, self._session
+        assert transport is not None
+        if len(before) > BEFORE:
+            session.sent += len(before)
+            transport.write(before)
+            before = b""
+        data = self.frames.framed(before, stream_id, size, end)
+        session.sent += len(data)
+        transport.write(data)
 
     def _reason(self, error: Exception | None) -> str:
         """Return why the connection ended (see `Session`)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from h2log.app.response import Response
+from h2log.app.response import FileContent, Response
 from h2log.server.heads import ResponseHead
 
 __all__ = ["Reply"]
@@ -40,6 +40,13 @@ class Reply(Protocol):
     def whole(self, head: ResponseHead, body: bytes) -> None:
         """Send a whole response: `start_head`, all of its content, and its end."""
 
+    def file_now(self, response: Response, content: FileContent) -> bool:
+        """Send a whole response whose content is in a file; say whether it was.
+
+        It is not, and nothing was sent, when there is something to wait for: the disk, the client,
+        other responses.
+        """
+
     def switch(self, head: ResponseHead) -> None:
         """Accept an upgrade: 101 with the fields of `head`, and 200 in HTTP/2 (RFC 8441).
 
@@ -66,6 +73,13 @@ class Reply(Protocol):
         """Return how many bytes, from 1 to `most`, may be read for this response now.
 
         They count as held until they are written and sent, or given back. 0 when closed.
+        """
+
+    def piece_now(self, descriptor: int, offset: int, size: int, end: bool) -> int:
+        """Send up to `size` bytes of an open file, as many as `room` has just given.
+
+        `end` is the end of the response after all of them. Returns how many were sent, and gives
+        back the rest; 0, and nothing has changed, when there is something to wait for.
         """
 
     @property

@@ -13,6 +13,7 @@ from h2log.clock import DateCache, monotonic
 from h2log.config import Limits
 from h2log.server.dispatch import Dispatcher
 from h2log.server.forwarded import Origins
+from h2log.server.framed import FrameBuffer
 
 if TYPE_CHECKING:
     from h2log.server.asgi import AsgiHost
@@ -102,6 +103,8 @@ class Shared:
     legs: set[Leg] = field(default_factory=set)
     buffer: memoryview = field(default_factory=lambda: memoryview(bytearray(READ_SIZE)))
     """What every connection reads into: a read is copied out before the next one begins."""
+    frames: FrameBuffer = field(default_factory=FrameBuffer)
+    """What every connection reads files into."""
     draining: bool = False
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set whenever a connection has ended."""

@@ -160,7 +160,36 @@ class TestSending:
         assert peer.app.prepared == ([1] if size <= 16_384 else [])
         assert peer.got(1).complete and len(peer.got(1).content) == size
 
-    @pytest.mark.parametrize("mode", ["prepared", "whole"])
+    @pytest.mark.parametrize("size", [1, 16_384, 16_385, DEFAULT_WINDOW])
+    @pytest.mark.parametrize("mode", ["framed", "part"])
+    def test_rfc9113_6_9_content_that_is_framed_above(self, mode: Mode, size: int) -> None:
+        """It is paid for from the windows, all of which it may take, and goes behind the output."""
+        peer = Peer(app=App(mode, content=bytes(size)))
+        peer.ask(1)
+        assert peer.app.prepared == [1]
+        assert peer.got(1).complete and len(peer.got(1).content) == size
+        assert peer.conn.window == DEFAULT_WINDOW - size
+        assert peer.app.sent == ([1] if mode == "framed" else [])
+
+    @pytest.mark.parametrize("mode", ["framed", "part"])
+    def test_rfc9113_5_2_content_that_is_framed_above_passes_nobody(self, mode: Mode) -> None:
+        """While another stream waits for its turn, or the transport is full, it waits as well."""
+        peer = Peer(app=App(mode, content=bytes(1000)))
+        peer.ask(1, POST, end=False)
+        peer.conn.blocked = True
+        peer.answer(1, bytes(2000))
+        peer.ask(3)
+        assert peer.app.prepared == []
+        peer.conn.blocked = False
+        peer.ask(5)
+        assert peer.app.prepared == []
+        peer.conn.pump()
+        peer.flush()
+        assert all(peer.got(number).complete for number in (1, 3, 5))
+        peer.ask(7)
+        assert peer.app.prepared == [7]
+
+    @pytest.mark.parametrize("mode", ["prepared", "whole", "framed", "part"])
     @pytest.mark.parametrize("narrow", ["stream", "connection"])
     def test_rfc9113_6_9_response_without_room(self, narrow: str, mode: Mode) -> None:
         """A response that a window has no room for is sent as the window opens."""
@@ -171,7 +200,7 @@ class TestSending:
             peer.ask(1, POST, end=False)
             peer.answer(1, bytes(DEFAULT_WINDOW - 999))
         peer.ask(3)
-        assert peer.app.prepared == []
+        assert 3 not in peer.app.prepared
         assert len(peer.got(3).content) == 999 and not peer.got(3).ended
         peer.send(window_update(0, 1), window_update(3, 1))
         assert peer.got(3).complete

@@ -266,7 +266,7 @@ class TestHeaderTable:
     """RFC 7541 section 4.2: a decoder that makes its table smaller must be told so back."""
 
     @pytest.mark.parametrize("size", [0, 1, 100, 4095])
-    @pytest.mark.parametrize("mode", ["reply", "prepared", "whole"])
+    @pytest.mark.parametrize("mode", ["reply", "prepared", "whole", "framed", "part"])
     def test_rfc7541_4_2_smaller_table(self, size: int, mode: Mode) -> None:
         """The next header block begins with a size update that fits, and only that one."""
         peer = Peer(mode)

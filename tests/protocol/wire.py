@@ -24,6 +24,7 @@ from tests.protocol.frames import (
     SETTINGS_ACK,
     Frame,
     RstStreamFrame,
+    data,
     headers,
     literal,
     parse,
@@ -31,7 +32,7 @@ from tests.protocol.frames import (
 )
 from tests.protocol.ledger import Answer, Fields, Ledger
 
-Mode = Literal["reply", "hold", "prepared", "whole"]
+Mode = Literal["reply", "hold", "prepared", "whole", "framed", "part"]
 
 GET: Fields = [
     (b":method", b"GET"),
@@ -41,6 +42,7 @@ GET: Fields = [
 ]
 POST: Fields = [(b":method", b"POST"), *GET[1:]]
 CONTENT = b"hello"
+FULL = 16_384
 OK = b"\x88"  # `:status: 200` by its index in the static table
 TAIL = literal(b"x-tail", b"1")
 
@@ -52,7 +54,9 @@ class App:
     - reply: as soon as it has ended, on an opened stream;
     - hold: the stream is opened and left so; the test answers with `Peer.answer`;
     - prepared: with `send_prepared` where that has room, else as reply;
-    - whole: as soon as it has ended, with `send_whole` where that has room, else as reply.
+    - whole: as soon as it has ended, with `send_whole` where that has room, else as reply;
+    - framed: the same, with content that it frames itself where `at_once` has room;
+    - part: the same with `fits`, and without a stream.
     """
 
     mode: Mode = "reply"
@@ -69,7 +73,9 @@ class App:
     sent: list[int] = field(default_factory=list)
     resets: list[tuple[int, Cause, int]] = field(default_factory=list)
     prepared: list[int] = field(default_factory=list)
-    """Streams that `send_prepared` or `send_whole` answered."""
+    """Streams that were answered past the queues."""
+    written: bytes = b""
+    """What it has put behind the output."""
 
     def bind(self, conn: Connection) -> None:
         """Say what connection this is the upper layer of."""
@@ -83,6 +89,11 @@ class App:
             if self.conn.send_prepared(stream_id, self.response, TAIL):
                 self.prepared.append(stream_id)
                 return
+        if self.mode == "part" and ended and self.conn.fits(len(self.content)):
+            self.conn.framed_whole(len(self.content))
+            self.written += self.conn.take() + headers(stream_id, OK + TAIL, end=False)
+            self.frame(stream_id, self.content)
+            return
         stream = self.streams[stream_id] = self.conn.open_stream(stream_id)
         if not ended:
             self.unended.append(stream_id)
@@ -95,8 +106,21 @@ class App:
         if self.mode == "whole" and self.conn.send_whole(stream, OK + TAIL, body):
             self.prepared.append(stream.id)
             return
+        if self.mode == "framed" and 0 < len(body) <= self.conn.at_once(stream):
+            self.conn.send_headers(stream, OK + TAIL)
+            self.written += self.conn.take()
+            self.conn.framed(stream, len(body), end=True)
+            self.frame(stream.id, body)
+            return
         self.conn.send_headers(stream, OK)
         self.conn.send_data(stream, body, end=True)
+
+    def frame(self, stream_id: int, body: bytes) -> None:
+        """Put content behind the output, framed."""
+        self.prepared.append(stream_id)
+        for at in range(0, len(body), FULL):
+            end = at + FULL >= len(body)
+            self.written += data(stream_id, body[at : at + FULL], end=end)
 
     def on_refused(self, stream_id: int, head: RequestHead, cause: Cause | None) -> None:
         self.refused.append((stream_id, head, cause))
@@ -164,7 +188,7 @@ class Peer:
     def flush(self) -> list[Frame]:
         """Return what the engine has to say, as the server's HTTP/2 leg fetches it."""
         conn = self.conn
-        output = b""
+        output, self.app.written = self.app.written, b""
         while conn.out_size:
             output += conn.take()
             if conn.blocked or not conn.pending:
