@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -14,6 +15,8 @@ __all__ = [
     "MAX_RANGES",
     "http_time",
     "lists",
+    "one_range",
+    "place",
     "precondition",
     "select_ranges",
 ]
@@ -125,7 +128,24 @@ def _asked_ranges(
     return asked or None
 
 
-def _place(spec: re.Match[str], length: int) -> tuple[int, int] | None:
+def one_range(fields: Iterable[tuple[bytes, bytes]]) -> re.Match[str] | None:
+    """Return the one byte range that a request asks for, without any other condition; else None.
+
+    What part of a content that is, `place` tells.
+    """
+    found = None
+    for name, value in fields:
+        if name in CONDITIONS or name == b"if-range":
+            if name != b"range" or found is not None:
+                return None
+            found = value
+    if found is None:
+        return None
+    asked = _asked_ranges(Headers(((b"range", found),)), "", None, None)
+    return asked[0] if asked is not None and len(asked) == 1 else None
+
+
+def place(spec: re.Match[str], length: int) -> tuple[int, int] | None:
     """Return the first and the last byte of a range, None when the content has nothing of it."""
     if spec[3] is not None:  # the last so many bytes
         count = int(spec[3])
@@ -149,7 +169,7 @@ def select_ranges(
     asked = _asked_ranges(headers, etag, modified, now) if length else None
     if asked is None:
         return None
-    found = [place for spec in asked if (place := _place(spec, length)) is not None]
+    found = [span for spec in asked if (span := place(spec, length)) is not None]
     merged: list[list[int]] = []  # first, last, and the place in which it was asked for
     for (first, last), order in sorted(zip(found, range(len(found)), strict=True)):
         if merged and first <= merged[-1][1] + _GAP:

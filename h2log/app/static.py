@@ -27,9 +27,16 @@ from h2log.app.files.disk import Opened, Root, tell_trouble
 from h2log.app.files.entry import Address, Entry
 from h2log.app.files.lookup import SMALL, Found, Listed, Lookup, Redirect
 from h2log.app.files.memory import OUT, Memory
-from h2log.app.files.negotiation import IDENTITY, choose_media, codings_of, is_https, wish
+from h2log.app.files.negotiation import (
+    IDENTITY,
+    choose_media,
+    codings_of,
+    is_https,
+    part_wish,
+    wish,
+)
 from h2log.app.files.options import StaticOptions, choices
-from h2log.app.files.partial import Whole, all_of, narrowed
+from h2log.app.files.partial import OpenWhole, Whole, all_of, narrowed
 from h2log.app.files.paths import segments
 from h2log.app.files.reload import CHANGES
 from h2log.app.files.representation import Representations, narrowed_wish
@@ -114,7 +121,8 @@ class StaticFolder:
         """Return the whole response for a plain GET or HEAD of a raw URL path, if it is in memory.
 
         `now` is the monotonic time; once a second the file on the disk is looked at. `wished` is
-        the request's wish (see `files.negotiation`).
+        the request's wish (see `files.negotiation`). For a part of a large file that is open it
+        is an `OpenWhole`, which has no content.
         """
         address = self._addresses.get(path)
         if address is None or (now > address.until and not self._still(path, address, now)):
@@ -193,24 +201,31 @@ class StaticFolder:
                 entry = None
         whole = None
         if entry is not None:
-            whole = self._representations.ready(entry, narrowed_wish(wished, request, entry))
+            chosen = narrowed_wish(wished, request, entry)
+            whole = self._representations.ready(entry, chosen)
         if entry is None or whole is None:
             request.cache = "miss"
             if entry is not None and entry.content is None:
-                whole = self._representations.large(entry, narrowed_wish(wished, request, entry))
-                opened = None if whole is None else self._open.open(entry)
-                if whole is not None and opened is not None:
+                whole = self._representations.large(entry, chosen)
+                kept = None if whole is None else self._open.open(entry)
+                opened = None if kept is None else kept.again()
+                if whole is not None and kept is not None and opened is not None:
                     _hint(request, entry)
-                    return self._send(request, whole, opened)
+                    if "range" in request.headers:
+                        self._show_open(entry, part_wish(request.scheme), whole, kept)
+                    return self._narrowed(request, whole, opened)
             return self._load(request, path, page, wished, now)
         request.cache = "hit"
         _hint(request, entry)
-        try:
-            return narrowed(request, whole)
-        except HTTPError as error:
-            raise self._strict(request, error) from None
+        return self._narrowed(request, whole)
 
-    async def _send(self, request: Request, whole: Whole, opened: Opened) -> Response:
+    def _show_open(self, entry: Entry, wished: str, whole: Whole, opened: Opened) -> None:
+        """Have the parts of a large file that is open sent the short way (see `kept`)."""
+        shown = entry.shown.get(wished)
+        if not isinstance(shown, OpenWhole) or shown.opened is not opened:
+            entry.show(wished, OpenWhole(whole, opened, f"{self.prefix}*"))
+
+    def _narrowed(self, request: Request, whole: Whole, opened: Opened | None = None) -> Response:
         try:
             return narrowed(request, whole, opened)
         except HTTPError as error:

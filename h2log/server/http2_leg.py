@@ -8,28 +8,32 @@ else takes a stream and goes through `Dispatcher`.
 from __future__ import annotations
 
 import logging
+import re
 from typing import Final
 
 from h2.errors import ErrorCodes
 
 from h2log.access.exchange import Exchange
 from h2log.access.record import Outcome, Session
-from h2log.app.conditional import CONDITIONS
-from h2log.app.files.negotiation import wish
+from h2log.app.conditional import CONDITIONS, one_range, place
+from h2log.app.files.negotiation import part_wish, wish
+from h2log.app.files.partial import OpenWhole, Part
 from h2log.app.request import Request
 from h2log.app.response import error_response
 from h2log.clock import monotonic, wall
 from h2log.errors import HTTPError
+from h2log.http2 import frames
 from h2log.http2.budget import OUTPUT_LIMIT
 from h2log.http2.connection import Connection
 from h2log.http2.events import Cause
 from h2log.http2.head import RequestHead
-from h2log.http2.hpack import literal_name
+from h2log.http2.hpack import encode, literal_name
 from h2log.http2.sending import Prepared
 from h2log.http2.settings import EngineLimits
 from h2log.http2.stream import Stream
 from h2log.id_source import new_id
 from h2log.server.content import ContentBuffer
+from h2log.server.framed import MOST_FRAMED
 from h2log.server.http2_reply import Http2Reply, header_block
 from h2log.server.http2_wire import Http2Wire
 from h2log.server.session import Shared, local_address
@@ -42,6 +46,8 @@ _logger = logging.getLogger("h2log.http2")
 # (RFC 7541 section 6.2.2), `date` by its index in the static table.
 _DATE_HEAD: Final = literal_name(b"date") + b"\x1d"
 _ID_HEAD: Final = literal_name(b"x-request-id") + b"\x20"
+_RANGE_HEAD: Final = literal_name(b"content-range")
+_LENGTH_HEAD: Final = literal_name(b"content-length")
 _TAIL_SIZE: Final = len(_DATE_HEAD) + 29 + len(_ID_HEAD) + 32
 
 _OUTCOMES: Final = {
@@ -52,13 +58,36 @@ _OUTCOMES: Final = {
 }
 
 
+class _PartWish(str):
+    """The wish of a GET for a part of a file, and which: see `conditional.place`."""
+
+    __slots__ = ("asked",)
+
+    asked: re.Match[str]
+
+
 def _plain_wish(head: RequestHead, scheme: str) -> str:
-    """Return the wish of a GET whose fields ask for a whole file, nothing for any other request."""
+    """Return the wish of a GET for a whole file, or one part of it; nothing for any other request.
+
+    So it is what all is told by that the answer depends on, but for the path.
+    """
     if head.method != "GET" or head.content_length or head.too_large:
         return ""
     if any(name in CONDITIONS for name, _ in head.fields):
-        return ""
+        asked = one_range(head.fields)
+        if asked is None:
+            return ""
+        part = _PartWish(part_wish(scheme))
+        part.asked = asked
+        return part
     return wish(scheme, head.fields)
+
+
+def _part_head(whole: OpenWhole) -> bytes:
+    """Return what the header blocks of a file's parts begin with."""
+    fields = [(name.encode("ascii"), value.encode("latin-1")) for name, value in whole.headers]
+    whole.part_head = encode([(b":status", b"206"), *fields])
+    return whole.part_head
 
 
 class Http2Leg(Http2Wire):
@@ -113,6 +142,11 @@ class Http2Leg(Http2Wire):
             if response is not None:
                 prepared: Prepared | None = response.wire
                 if prepared is None:
+                    if isinstance(response, OpenWhole):
+                        assert isinstance(wished, _PartWish)
+                        if not self._send_part(stream_id, exchange, response, wished.asked):
+                            self._take(stream_id, exchange, head, ended)
+                        return
                     assert isinstance(response.body, bytes)
                     prepared = response.wire = Prepared(
                         header_block(response), _TAIL_SIZE, response.body
@@ -130,6 +164,48 @@ class Http2Leg(Http2Wire):
                     self._done.append(exchange)
                     return
         self._take(stream_id, exchange, head, ended)
+
+    def _send_part(
+        self, stream_id: int, exchange: Exchange, whole: OpenWhole, asked: re.Match[str]
+    ) -> bool:
+        """Send a part of a large file, if there is nothing to wait for; say whether it was sent."""
+        conn = self._conn
+        span = place(asked, whole.size)
+        number = whole.opened.number
+        if span is None or number is None or not self._has_turn:
+            return False
+        first, last = span
+        size = last - first + 1
+        if size > MOST_FRAMED or not conn.fits(size):
+            return False
+        if self.frames.read(number, first, size) != size:
+            return False
+        whole.opened.asked = True
+        stated = b"bytes %d-%d/%d" % (first, last, whole.size)
+        length = b"%d" % size
+        block = b"".join(
+            (
+                whole.part_head or _part_head(whole),
+                _RANGE_HEAD,
+                bytes((len(stated),)),
+                stated,
+                _LENGTH_HEAD,
+                bytes((len(length),)),
+                length,
+                self.tail(exchange, exchange.wall),
+            )
+        )
+        exchange.status = 206
+        exchange.sent = size
+        exchange.header_sent = len(block)
+        exchange.response = Part(whole, first, last)
+        exchange.cache = "miss"
+        exchange.condition = "range"
+        conn.framed_whole(size)
+        head = frames.frame(frames.HEADERS, frames.END_HEADERS, stream_id, block)
+        self._write_frames(conn.take() + head, stream_id, size, end=True)
+        self._done.append(exchange)
+        return True
 
     @property
     def local(self) -> tuple[str, int | None] | None:

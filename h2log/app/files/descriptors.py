@@ -27,7 +27,6 @@ class OpenFiles:
 
     def __init__(self) -> None:
         self._files: OrderedDict[Entry, Opened] = OrderedDict()
-        self._used: set[Entry] = set()
 
     def __len__(self) -> int:
         return len(self._files)
@@ -39,34 +38,33 @@ class OpenFiles:
         own = opened.again()
         if own is None:
             return
+        own.asked = True
         self._files[entry] = own
-        self._used.add(entry)
         if len(self._files) > _MOST:
             self.drop(next(iter(self._files)))
 
     def open(self, entry: Entry) -> Opened | None:
-        """Return a share of the open file of `entry`, None when there is none."""
+        """Return the open file of `entry`, None when there is none; who uses it takes a share."""
         kept = self._files.get(entry)
-        if kept is None:
-            return None
-        self._files.move_to_end(entry)
-        self._used.add(entry)
-        return kept.again()
+        if kept is not None:
+            self._files.move_to_end(entry)
+            kept.asked = True
+        return kept
 
     def drop(self, entry: Entry) -> None:
         """Close the file of an entry, if it is open."""
         opened = self._files.pop(entry, None)
-        self._used.discard(entry)
         if opened is not None:
             opened.close()
 
     def rest(self) -> None:
         """Close what was not used since the last call: a file that was deleted takes room."""
-        for entry in [entry for entry in self._files if entry not in self._used]:
-            self.drop(entry)
-        self._used.clear()
+        for entry, opened in list(self._files.items()):
+            if not opened.asked:
+                self.drop(entry)
+            opened.asked = False
 
     def close(self) -> None:
         """Close all."""
-        self._used.clear()
-        self.rest()
+        for entry in list(self._files):
+            self.drop(entry)

@@ -83,13 +83,15 @@ class Folder(NamedTuple):
 class Opened:
     """A regular file, open; it is closed when nobody holds this, or a share of it, any more."""
 
-    __slots__ = ("_descriptor", "_moved", "resolved", "version")
+    __slots__ = ("_descriptor", "_moved", "asked", "resolved", "version")
 
     def __init__(self, descriptor: int | Descriptor, resolved: str, version: Version) -> None:
         if isinstance(descriptor, int):
             descriptor = Descriptor(descriptor)
         self._descriptor: Descriptor | None = descriptor
         self._moved: ReferenceType[Descriptor] | None = None
+        self.asked = False
+        """For who keeps it: somebody has asked for it since."""
         self.resolved = resolved
         self.version = version
 
@@ -147,6 +149,11 @@ class Opened:
             pieces.append(piece)
             at += len(piece)
         return b"".join(pieces)
+
+    @property
+    def number(self) -> int | None:
+        """The open file's number, to be used at once; None when it was taken, or closed."""
+        return None if self._descriptor is None else self._descriptor.number
 
     @property
     def _number(self) -> int:

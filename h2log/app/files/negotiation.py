@@ -19,6 +19,7 @@ __all__ = [
     "choose_media",
     "codings_of",
     "is_https",
+    "part_wish",
     "wish",
     "with_codings",
 ]
@@ -31,6 +32,7 @@ _ALIASES: Final = {"x-gzip": "gzip"}  # RFC 9110 section 8.4.1.3
 
 _WEIGHT: Final = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?").fullmatch
 _CLEARTEXT: Final = "http "
+_PART: Final = "part"
 _REMEMBERED: Final = 256
 """Values of Accept-Encoding that are remembered, and the length up to which one is: browsers have
 a handful."""
@@ -113,6 +115,11 @@ def codings_of(wished: str) -> tuple[str, ...]:
 def is_https(wished: str) -> bool:
     """Say whether a wish came by https."""
     return not wished.startswith(_CLEARTEXT)
+
+
+def part_wish(scheme: str) -> str:
+    """Return what a request wishes for that asks for a part of a file, which is never encoded."""
+    return _PART if scheme == "https" else _CLEARTEXT + _PART
 
 
 def with_codings(wished: str, codings: Iterable[str]) -> str:

@@ -18,7 +18,7 @@ from h2log.app.response import FileContent, Response
 from h2log.clock import wall
 from h2log.errors import HTTPError
 
-__all__ = ["FileParts", "Whole", "all_of", "narrowed"]
+__all__ = ["FileParts", "OpenWhole", "Part", "Whole", "all_of", "narrowed"]
 
 _PIECE: Final = 64 * 1024
 """Bytes that are read at a time of several parts of a large file: what a stream queues at most."""
@@ -55,6 +55,53 @@ class Whole(Response):
     def header(self, name: str) -> str:
         """Return the value of a field, nothing without it."""
         return next((value for key, value in self.headers if key == name), "")
+
+
+class OpenWhole(Whole):
+    """A whole 200 of a large file that is kept open: what a part is sent from without looking.
+
+    `opened` may have been closed meanwhile. A part of it is logged as a `Part`.
+    """
+
+    __slots__ = ("opened", "part_head")
+
+    def __init__(self, whole: Whole, opened: Opened, route: str) -> None:
+        super().__init__(
+            b"", whole.headers, etag=whole.etag, modified=whole.modified, size=whole.size
+        )
+        self.opened = opened
+        self.route = route
+        self.part_head = b""
+        """Owned by whoever sends it: what the header sections of its parts begin with."""
+
+
+class Part:
+    """What a part of a large file was answered with: the bytes from `first` to `last`."""
+
+    __slots__ = ("_first", "_last", "_whole")
+
+    def __init__(self, whole: OpenWhole, first: int, last: int) -> None:
+        self._whole = whole
+        self._first = first
+        self._last = last
+
+    @property
+    def route(self) -> str:
+        """The folder's pattern."""
+        return self._whole.route
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """The header fields."""
+        return [*self._whole.headers, _span(self._first, self._last, self._whole.size)]
+
+    def content_length(self) -> int:
+        """Return the length of the part."""
+        return self._last - self._first + 1
+
+
+def _span(first: int, last: int, size: int) -> tuple[str, str]:
+    return ("content-range", f"bytes {first}-{last}/{size}")
 
 
 class FileParts:
@@ -153,7 +200,7 @@ def _narrowed(request: Request, whole: Whole, opened: Opened | None) -> Response
         raise HTTPError(416, headers=(("content-range", f"bytes */{whole.size}"),))
     if len(ranges) == 1:
         [(first, last)] = ranges
-        span = ("content-range", f"bytes {first}-{last}/{whole.size}")
+        span = _span(first, last, whole.size)
         if opened is not None:
             return _file(206, [*whole.headers, span], opened, first, last - first + 1)
         assert isinstance(whole.body, bytes)
