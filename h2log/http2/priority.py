@@ -55,6 +55,11 @@ class Turns:
     def __bool__(self) -> bool:
         return bool(self._order)
 
+    @property
+    def urgency(self) -> int:
+        """That of the stream whose turn it is; there must be one."""
+        return self._order[0]
+
     def add(self, stream: Stream) -> None:
         """Give a stream its place; it must have none."""
         level = self._levels.get(stream.urgency)

@@ -153,6 +153,11 @@ class Sending:
         """Whether content waits that could be sent as soon as the output has room."""
         return bool(self._ready) and self.window > 0
 
+    @property
+    def pending_urgency(self) -> int | None:
+        """The urgency of the content that waits, None where there is none; see `pending`."""
+        return self._ready.urgency if self.pending else None
+
     # Responses
 
     def send_prepared(self, stream_id: int, prepared: Prepared, tail: bytes) -> bool:

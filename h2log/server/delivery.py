@@ -182,21 +182,15 @@ async def _send_file(
         offset, left = content.offset, content.length
         descriptor = content.file.fileno()
         while left and not reply.closed:
+            sent = await reply.send_file(descriptor, offset, left, not trailing)
+            offset += sent
+            left -= sent
+            if not left or reply.closed:
+                break
             size = await reply.room(min(left, FILE_CHUNK))
             if not size:
                 return
-            # Files that share a connection take turns, which waiting for a thread gives them; what
-            # is over after one turn waits for none.
-            piece = None
-            if content.length <= FILE_CHUNK or reply.alone:
-                sent = reply.piece_now(descriptor, offset, size, not trailing and size == left)
-                if sent:
-                    offset += sent
-                    left -= sent
-                    if left:
-                        await asyncio.sleep(0)  # the other connections have their turn
-                    continue
-                piece = _read_now(descriptor, size, offset)
+            piece = _read_now(descriptor, size, offset)
             if piece is None:
                 read = partial(_read, content.file, size, offset)
                 reading = asyncio.ensure_future(in_thread(read))

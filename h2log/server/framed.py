@@ -27,50 +27,64 @@ _NO_WAIT: Final = getattr(os, "RWF_NOWAIT", None)  # Linux
 class FrameBuffer:
     """Memory for as many DATA frames as are sent at once, used again and again."""
 
-    __slots__ = ("_memory",)
+    __slots__ = ("_at", "_memory", "room")
 
     def __init__(self) -> None:
         self._memory = bytearray(_SIZE)
+        self._at = BEFORE
+        self.room = 0
+        """Bytes of content that can still be added."""
 
-    def read(self, descriptor: int, offset: int, size: int) -> int:
-        """Read from a file what the system has of it in memory, at most `MOST_FRAMED` bytes.
+    def begin(self) -> None:
+        """Begin with no frame."""
+        try:
+            self._memory.append(0)  # nobody can make longer what somebody still reads
+            self._memory.pop()
+        except BufferError:  # a transport that was full, and does not copy
+            self._memory = bytearray(_SIZE)
+        self._at = BEFORE
+        self.room = MOST_FRAMED
 
-        Return how many: 0 at the end too, or where the system cannot tell what it has.
+    def add(self, descriptor: int, stream_id: int, offset: int, size: int, end: bool) -> int:
+        """Add frames of what the system has in memory of `size` bytes of a file, at most `room`.
+
+        Return of how many: 0 at the file's end too, or where the system cannot tell what it has.
+        `end` ends the stream with the last of all of them.
         """
         if _NO_WAIT is None:
             return 0
         memory = self._memory
-        try:
-            memory.append(0)  # nobody can make longer what somebody still reads
-            memory.pop()
-        except BufferError:  # a transport that was full, and does not copy
-            memory = self._memory = bytearray(_SIZE)
         view = memoryview(memory)
         places = []
-        at = BEFORE + HEADER.size
-        left = min(size, MOST_FRAMED)
-        while left > 0:
-            places.append(view[at : at + min(left, DEFAULT_FRAME_SIZE)])
+        start = self._at
+        at = start + HEADER.size
+        left = size
+        while left > DEFAULT_FRAME_SIZE:
+            places.append(view[at : at + DEFAULT_FRAME_SIZE])
             at += _STEP
             left -= DEFAULT_FRAME_SIZE
+        places.append(view[at : at + left])
         try:
-            return os.preadv(descriptor, places, offset, _NO_WAIT)
+            count = os.preadv(descriptor, places, offset, _NO_WAIT)
         except OSError:  # not in memory, or a file system that cannot tell
             return 0
-
-    def framed(self, before: bytes, stream_id: int, size: int, end: bool) -> memoryview:
-        """Return `before`, of at most `BEFORE` bytes, and DATA frames of what was read last.
-
-        `size` is how much of that, and not nothing; `end` ends the stream with it.
-        """
-        memory = self._memory
+        if not count:
+            return 0
         pack = HEADER.pack_into
-        at = BEFORE
-        while size > DEFAULT_FRAME_SIZE:
-            pack(memory, at, 0, DEFAULT_FRAME_SIZE, DATA, 0, stream_id)
-            at += _STEP
-            size -= DEFAULT_FRAME_SIZE
-        pack(memory, at, 0, size, DATA, END_STREAM if end else 0, stream_id)
+        left = count
+        while left > DEFAULT_FRAME_SIZE:
+            pack(memory, start, 0, DEFAULT_FRAME_SIZE, DATA, 0, stream_id)
+            start += _STEP
+            left -= DEFAULT_FRAME_SIZE
+        flags = END_STREAM if end and count == size else 0
+        pack(memory, start, 0, left, DATA, flags, stream_id)
+        self._at = start + HEADER.size + left
+        # A frame that is not full takes the place of one that is.
+        self.room -= -(-count // DEFAULT_FRAME_SIZE) * DEFAULT_FRAME_SIZE
+        return count
+
+    def framed(self, before: bytes) -> memoryview:
+        """Return `before`, of at most `BEFORE` bytes, and all frames that were added."""
         first = BEFORE - len(before)
-        memory[first:BEFORE] = before
-        return memoryview(memory)[first : at + HEADER.size + size]
+        self._memory[first:BEFORE] = before
+        return memoryview(self._memory)[first : self._at]

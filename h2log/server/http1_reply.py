@@ -291,7 +291,7 @@ class Http1Reply:
         """Send no file in the turn of its request: others of the connection may be before it."""
         return False
 
-    def piece_now(self, descriptor: int, offset: int, size: int, end: bool) -> int:
+    async def send_file(self, descriptor: int, offset: int, size: int, end: bool) -> int:
         """Leave it to `write`: there are no frames to be made."""
         return 0
 
@@ -355,11 +355,6 @@ class Http1Reply:
         """Wait for the transport; see `Reply`."""
         await self.drain()
         return 0 if self.closed else most
-
-    @property
-    def alone(self) -> bool:
-        """Responses of HTTP/1.1 go one after the other."""
-        return True
 
     def give_back(self, size: int) -> None:
         """Nothing is counted here: one response at a time goes out."""

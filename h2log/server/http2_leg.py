@@ -178,7 +178,8 @@ class Http2Leg(Http2Wire):
         size = last - first + 1
         if size > MOST_FRAMED or not conn.fits(size):
             return False
-        if self.frames.read(number, first, size) != size:
+        self.frames.begin()
+        if self.frames.add(number, stream_id, first, size, end=True) != size:
             return False
         whole.opened.asked = True
         stated = b"bytes %d-%d/%d" % (first, last, whole.size)
@@ -203,7 +204,7 @@ class Http2Leg(Http2Wire):
         exchange.condition = "range"
         conn.framed_whole(size)
         head = frames.frame(frames.HEADERS, frames.END_HEADERS, stream_id, block)
-        self._write_frames(conn.take() + head, stream_id, size, end=True)
+        self.write_frames(conn.take() + head)
         self._done.append(exchange)
         return True
 
@@ -346,4 +347,5 @@ class Http2Leg(Http2Wire):
 
     def on_window(self) -> None:
         """A window has opened."""
+        self.windows_opened()
         self.wake_waiters()

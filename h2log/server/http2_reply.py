@@ -17,6 +17,7 @@ from h2log.http2.stream import Stream
 from h2log.server.content import ContentBuffer
 from h2log.server.framed import FrameBuffer
 from h2log.server.heads import CONNECTION_FIELDS, ResponseHead
+from h2log.server.http2_files import Source
 
 __all__ = ["Http2Reply", "ReplyLeg", "header_block"]
 
@@ -57,6 +58,12 @@ class ReplyLeg(Protocol):
 
     def write_framed(self, stream: Stream, size: int, end: bool) -> None:
         """Write the output, and behind it what `frames` has read for a stream."""
+
+    def add_file(self, source: Source) -> None:
+        """Send a file from its next turn on."""
+
+    def drop_file(self, stream: Stream) -> None:
+        """Send nothing more of a file."""
 
     def hold(self, size: int, held: int) -> int:
         """Count up to `size` bytes as held; return how many there was room for."""
@@ -208,7 +215,9 @@ class Http2Reply:
         if size > leg.at_once(stream):
             return False
         block = header_block(response)
-        if leg.frames.read(content.file.fileno(), content.offset, size) != size:
+        number = content.file.fileno()
+        leg.frames.begin()
+        if leg.frames.add(number, stream.id, content.offset, size, end=True) != size:
             return False
         exchange = self.exchange
         block += leg.tail(exchange, wall())
@@ -296,19 +305,24 @@ class Http2Reply:
             await self._spend(leg.wait())
         return 0
 
-    def piece_now(self, descriptor: int, offset: int, size: int, end: bool) -> int:
-        """Send a piece of a file past the queue, where nobody else is in it; see `Reply`."""
+    async def send_file(self, descriptor: int, offset: int, size: int, end: bool) -> int:
+        """Send a part of a file in its turns with others; see `Reply`."""
         stream, leg = self._stream, self._leg
-        most = min(size, leg.at_once(stream))
-        sent = leg.frames.read(descriptor, offset, most) if most else 0
-        if sent:
-            self._conn.now = monotonic()
-            self._written += sent
-            self.give_back(size)  # what the transport holds is not counted here
-            leg.write_framed(stream, sent, end and sent == size)
-            self.count()
-            leg.flush_soon()
-        return sent
+        while stream.queued and not stream.closed:  # what came from the disk
+            await self._spend(self._wait())
+        if stream.closed:
+            return 0
+        source = Source(stream, self.exchange, descriptor, offset, size, end, self._took)
+        leg.add_file(source)
+        try:
+            await source.over
+        finally:
+            leg.drop_file(stream)
+        return source.sent
+
+    def _took(self, size: int) -> None:
+        self._written += size
+        self.count()
 
     async def _spend(self, waiting: Awaitable[None]) -> None:
         """Wait, and note for the record what for: the socket, or the peer's window."""
@@ -341,11 +355,6 @@ class Http2Reply:
             else:
                 detail.stalled += now - self._since
             self._since = now if stream.queued and not stream.closed else 0.0
-
-    @property
-    def alone(self) -> bool:
-        """No other file is being sent on the connection."""
-        return self._leg.files <= 1
 
     def give_back(self, size: int) -> None:
         """Release room that will not be used."""
@@ -381,6 +390,7 @@ class Http2Reply:
     def ended(self) -> None:
         """The stream is closed: nothing is held or waited for any more."""
         self.count()
+        self._leg.drop_file(self._stream)
         if self._file:
             self._file = False
             self._leg.files -= 1

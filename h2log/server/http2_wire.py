@@ -16,11 +16,10 @@ from h2.errors import ErrorCodes
 from h2log.access.exchange import Exchange
 from h2log.access.record import Outcome, Session
 from h2log.clock import monotonic
-from h2log.http2.connection import Connection
 from h2log.http2.events import Cause
 from h2log.http2.stream import Stream
-from h2log.server.framed import BEFORE
-from h2log.server.http2_room import HIGH_WATER, Room
+from h2log.server.http2_files import Files
+from h2log.server.http2_room import HIGH_WATER
 from h2log.server.session import READ_SIZE, HangUp, Hold, Shared, Stall
 
 __all__ = ["Http2Wire"]
@@ -36,33 +35,26 @@ _MANY: Final = 16
 """Responses that are completed in a turn before those that have more to do wait for the next."""
 
 
-class Http2Wire(Room, asyncio.BufferedProtocol):
+class Http2Wire(Files, asyncio.BufferedProtocol):
     """asyncio's protocol, and the server's `Leg`; what the engine's events mean is not known here.
 
     The class that extends it makes the engine, `_conn`, and is its `Events`.
     """
 
     __slots__ = (
-        "_conn",
         "_done",
         "_flush_due",
         "_hanging_up",
         "_hold",
-        "_lost",
         "_reading",
-        "_session",
         "_shared",
         "_shutting",
         "_stall",
         "_stalled",
-        "_transport",
-        "frames",
     )
 
-    _conn: Connection
-
     def __init__(self, session: Session, shared: Shared) -> None:
-        super().__init__(shared.limits.send_buffer)
+        super().__init__(shared.limits.send_buffer, shared.frames)
         self._session = session
         self._shared = shared
         self._transport: asyncio.Transport | None = None
@@ -75,8 +67,6 @@ class Http2Wire(Room, asyncio.BufferedProtocol):
         self._hanging_up: HangUp | None = None
         self._shutting = False
         self._stalled = False
-        self.frames = shared.frames
-        """What files are read into."""
         session.protocol = "h2"
 
     # asyncio's side
@@ -187,12 +177,18 @@ class Http2Wire(Room, asyncio.BufferedProtocol):
         """The transport is full."""
         self._conn.blocked = True
         self._stall.begin(self._transport)
+        if self._sources:
+            self.files_blocked()
 
     def resume_writing(self) -> None:
         """The transport has room again."""
         self._conn.blocked = False
         self._conn.now = monotonic()
+        if self._sources:
+            self.files_unblocked()
         self._conn.pump()
+        if self._sources:
+            self._send_files()  # in their turns with what was queued, before the transport is full
         self._flush()
         self.wake_waiters()
 
@@ -268,6 +264,8 @@ class Http2Wire(Room, asyncio.BufferedProtocol):
                 transport.write(conn.take())
             if self._hanging_up is None:
                 self._hanging_up = HangUp(transport, stopping=self._shared.draining)
+        elif self._sources:
+            self._send_files_soon()
 
     def at_once(self, stream: Stream) -> int:
         """Return how much content of a stream could be handed to the transport now."""
@@ -275,9 +273,9 @@ class Http2Wire(Room, asyncio.BufferedProtocol):
 
     @property
     def _has_turn(self) -> bool:
-        """There is a transport, and this turn was not long."""
+        """There is a transport, this turn was not long, and no file is being sent."""
         transport = self._transport
-        if self._lost or transport is None or transport.is_closing():
+        if self._lost or transport is None or transport.is_closing() or self._sources:
             return False
         return len(self._done) <= _MANY
 
@@ -288,18 +286,7 @@ class Http2Wire(Room, asyncio.BufferedProtocol):
         """
         before = self._conn.take()
         self._conn.framed(stream, size, end)
-        self._write_frames(before, stream.id, size, end)
-
-    def _write_frames(self, before: bytes, stream_id: int, size: int, end: bool) -> None:
-        transport, session = self._transport, self._session
-        assert transport is not None
-        if len(before) > BEFORE:
-            session.sent += len(before)
-            transport.write(before)
-            before = b""
-        data = self.frames.framed(before, stream_id, size, end)
-        session.sent += len(data)
-        transport.write(data)
+        self.write_frames(before)
 
     def _reason(self, error: Exception | None) -> str:
         """Return why the connection ended (see `Session`)."""

@@ -75,16 +75,12 @@ class Reply(Protocol):
         They count as held until they are written and sent, or given back. 0 when closed.
         """
 
-    def piece_now(self, descriptor: int, offset: int, size: int, end: bool) -> int:
-        """Send up to `size` bytes of an open file, as many as `room` has just given.
+    async def send_file(self, descriptor: int, offset: int, size: int, end: bool) -> int:
+        """Send `size` bytes of an open file, as far as the system has them in memory.
 
-        `end` is the end of the response after all of them. Returns how many were sent, and gives
-        back the rest; 0, and nothing has changed, when there is something to wait for.
+        `end` ends the response behind all of them. Returns how many were sent: less where the disk
+        has to be waited for, or the client is gone; none where files are not sent so.
         """
-
-    @property
-    def alone(self) -> bool:
-        """No other file is being sent on the connection."""
 
     def give_back(self, size: int) -> None:
         """Say that `size` bytes of `room` will not be written."""

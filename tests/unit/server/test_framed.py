@@ -22,8 +22,9 @@ def test_what_is_read_is_a_row_of_frames(tmp_path: Path, size: int, end: bool) -
     with (tmp_path / "content").open("w+b", buffering=0) as file:
         file.write(CONTENT)
         for offset in (0, 77):
-            assert buffer.read(file.fileno(), offset, size) == size
-            frames = parse(bytes(buffer.framed(b"", 7, size, end)))
+            buffer.begin()
+            assert buffer.add(file.fileno(), 7, offset, size, end) == size
+            frames = parse(bytes(buffer.framed(b"")))
             content = b""
             for frame in frames:
                 assert isinstance(frame, DataFrame)
@@ -40,26 +41,48 @@ def test_what_goes_before_is_right_before(tmp_path: Path) -> None:
     with (tmp_path / "content").open("w+b", buffering=0) as file:
         file.write(CONTENT)
         for before in (b"", b"before", os.urandom(BEFORE)):
-            assert buffer.read(file.fileno(), 0, 10) == 10
-            whole = bytes(buffer.framed(before, 1, 10, False))
+            buffer.begin()
+            assert buffer.add(file.fileno(), 1, 0, 10, False) == 10
+            whole = bytes(buffer.framed(before))
             assert whole[: len(before)] == before
             assert whole[len(before) + 9 :] == CONTENT[:10]
 
 
-def test_no_more_is_read_than_goes_out_at_once(tmp_path: Path) -> None:
-    """Nor more than there is; of what is no file, nothing."""
+def test_no_more_is_read_than_there_is(tmp_path: Path) -> None:
+    """The end of what was asked for is not there then; of what is no file, there is nothing."""
     buffer = FrameBuffer()
     with (tmp_path / "content").open("w+b", buffering=0) as file:
         file.write(CONTENT)
-        assert buffer.read(file.fileno(), 0, len(CONTENT)) == MOST_FRAMED
-        assert buffer.read(file.fileno(), len(CONTENT) - 10, FRAME) == 10
-        assert buffer.read(file.fileno(), len(CONTENT), FRAME) == 0
+        buffer.begin()
+        assert buffer.add(file.fileno(), 1, len(CONTENT) - 10, FRAME, True) == 10
+        assert buffer.add(file.fileno(), 3, len(CONTENT), FRAME, True) == 0
+        [frame] = parse(bytes(buffer.framed(b"")))
+        assert (frame.size, frame.flags) == (10, 0)
     left, right = os.pipe()
     try:
-        assert buffer.read(left, 0, 10) == 0
+        assert buffer.add(left, 1, 0, 10, True) == 0
     finally:
         os.close(left)
         os.close(right)
+
+
+def test_frames_of_several_files_share_a_write(tmp_path: Path) -> None:
+    """As many as there is room for; one that is not full takes the room of one that is."""
+    buffer = FrameBuffer()
+    with (tmp_path / "content").open("w+b", buffering=0) as file:
+        file.write(CONTENT)
+        buffer.begin()
+        assert buffer.room == MOST_FRAMED
+        asked = [(1, 1), (3, FRAME), (5, FRAME + 1), (1, 2), (3, MOST_FRAMED - 5 * FRAME)]
+        for stream_id, size in asked:
+            assert buffer.add(file.fileno(), stream_id, 5, size, stream_id == 5) == size
+        assert buffer.room == 0
+        frames = parse(bytes(buffer.framed(b"")))
+        assert [(f.stream_id, f.size) for f in frames[:5]] == [
+            (1, 1), (3, FRAME), (5, FRAME), (5, 1), (1, 2)
+        ]  # fmt: skip
+        assert [f.flags for f in frames] == [0, 0, 0, 1] + [0] * (len(frames) - 4)
+        assert b"".join(f.payload for f in frames[5:]) == CONTENT[5 : 5 + asked[-1][1]]
 
 
 def test_what_somebody_still_reads_is_not_written_over(tmp_path: Path) -> None:
@@ -69,11 +92,12 @@ def test_what_somebody_still_reads_is_not_written_over(tmp_path: Path) -> None:
         file.write(CONTENT)
         kept = []
         for number in range(5):
-            assert buffer.read(file.fileno(), number * 1000, 1000) == 1000
-            kept.append(memoryview(buffer.framed(b"head", 1, 1000, True)).cast("b")[3:])
+            buffer.begin()
+            assert buffer.add(file.fileno(), 1, number * 1000, 1000, True) == 1000
+            kept.append(memoryview(buffer.framed(b"head")).cast("b")[3:])
         for number, view in enumerate(kept):
             assert bytes(view)[10:] == CONTENT[number * 1000 : number * 1000 + 1000]
         del kept, view
         memory = buffer._memory
-        assert buffer.read(file.fileno(), 0, 10) == 10
+        buffer.begin()
         assert buffer._memory is memory  # and what nobody reads is used again
