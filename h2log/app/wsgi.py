@@ -73,6 +73,9 @@ class _Call:
         self._send = send
         self._ahead: deque[_Message] = deque()  # what was read before there was a thread
         self._over = False  # nothing can be sent any more
+        self._left: int | None = None  # bytes of content to come, where that is declared
+        self._whole = False  # all of it was sent
+        self._read = False  # the application has all of the request's content
         self._fault: Exception | None = None
 
     # In the loop
@@ -100,12 +103,16 @@ class _Call:
         asked = dict(fields)
         length = asked.get(b"content-length", b"")
         more = length.isdigit() and int(length) <= _SMALL and b"expect" not in asked
+        # HTTP/2 has no need to say that there is content.
+        sure = self._scope["http_version"][0] == "1" or self._scope["method"] in ("GET", "HEAD")
+        self._read = sure and not length and b"transfer-encoding" not in asked
         while more:
             message = await self._receive()
             if message["type"] != "http.request":
                 return False
             self._ahead.append(message)
             more = message.get("more_body", False)
+            self._read = not more
         return True
 
     async def receive(self) -> _Message:
@@ -116,19 +123,48 @@ class _Call:
         if message["type"] != "http.request":
             self._over = True
             raise ConnectionAbortedError("the client is gone")
+        self._read = not message.get("more_body", False)
         return message
 
     async def send(self, message: _Message) -> None:
-        """Send an event; what cannot be sent is dropped, and the thread told."""
+        """Send an event; what cannot be sent is dropped, and the thread told.
+
+        The last byte of a declared length is the response's end, as PEP 3333 has it: a client that
+        has it all may be gone before the thread has come to say so.
+        """
         if self._over:
             return
         try:
+            if self._ends(message):
+                return
             await self._send(message)
         except OSError:
             self._over = True
         except Exception as error:
             self._over = True
             self._fault = error
+
+    def _ends(self, message: _Message) -> bool:
+        """Mark the event that completes the response; True for one that comes after it.
+
+        Not while content of the request may be there to read, which the end would cut off. Raises
+        ValueError for content beyond the end.
+        """
+        if message["type"] == "http.response.start":
+            length = dict(message["headers"]).get(b"content-length", b"")
+            self._left = int(length) if length.isdigit() else None
+            return False
+        size = len(message["body"])
+        if self._whole:
+            if size:
+                raise ValueError(f"{size} bytes of content beyond its content-length")
+            return True
+        if self._left is not None and size:
+            self._left -= size
+            if not self._left and self._read:
+                self._whole = True
+                message["more_body"] = False
+        return False
 
     # In the thread
 

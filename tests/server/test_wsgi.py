@@ -20,7 +20,7 @@ from h2log.server.certificates import Certificates
 from tests.server.asgi_apps import running
 from tests.server.h2_client import H2Client
 from tests.server.wire import Http1Client
-from tests.support import Running, eventually
+from tests.support import PATIENCE, Running, eventually
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -235,6 +235,54 @@ async def test_start_response_after_the_start(
         reply = await client.get("/")
         assert reply.status == 500 or reply.reset == INTERNAL_ERROR
     assert "LookupError: too late" in caplog.text
+
+
+async def test_the_last_declared_byte_is_the_end(
+    certs: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who has it may leave, whatever the thread still does; it can add nothing."""
+    leave = threading.Event()
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
+        environ["wsgi.input"].read()
+        start_response("200 OK", [*TEXT, ("Content-Length", "5")])
+        yield b"hel"
+        yield b"lo"
+        assert leave.wait(PATIENCE)
+        if environ["PATH_INFO"] == "/more":
+            yield b"!"
+
+    async with served(app, certs) as server:
+        async with H2Client.connect(server) as client:
+            assert (await client.get("/")).body == b"hello"
+        leave.set()
+        async with H2Client.connect(server) as client:
+            assert (await client.request("POST", "/", body=b"some")).body == b"hello"
+            assert (await client.get("/more")).body == b"hello"
+        leave.clear()
+        async with Http1Client.connect(server) as plain:
+            assert (await plain.get("/")).body == b"hello"
+        await server.logged(4)
+        leave.set()
+        await eventually(lambda: "1 bytes of content beyond its content-length" in caplog.text)
+    assert server.outcomes == {"COMPLETE": 4}
+
+
+async def test_content_is_read_behind_the_response(certs: Certificates) -> None:
+    """Also where that has all its bytes before: its end would cut off what the client sends."""
+    contents: list[bytes] = []
+
+    def app(environ: Environ, start_response: StartResponse) -> Iterator[bytes]:
+        start_response("200 OK", [*TEXT, ("Content-Length", "5")])
+        yield b"hello"
+        contents.append(environ["wsgi.input"].read())
+
+    async with served(app, certs) as server, H2Client.connect(server) as client:
+        stream = client.send("POST", "/", end=False)
+        await client.until(lambda: client.replies[stream].body == b"hello")
+        await client.send_body(stream, b"some", end=True)
+        assert (await client.reply(stream)).ended
+    assert contents == [b"some"]
 
 
 async def test_a_client_that_leaves_a_stream(
