@@ -149,7 +149,9 @@ class Http1Leg(asyncio.BufferedProtocol):
         reply = self._reply
         if reply is not None:
             reply.note()
-            reply.exchange.finish(Outcome.PEER_LOST, monotonic())
+            exchange = reply.exchange
+            outcome = exchange.verdict if reply.delivered else Outcome.PEER_LOST
+            exchange.finish(outcome, monotonic())
             reply.lost()
         self._abandon(Outcome.PEER_LOST)
         self.output.lost()

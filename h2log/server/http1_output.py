@@ -92,6 +92,7 @@ class Http1Output:
         "_date",
         "_date_tail",
         "_done",
+        "_dropped",
         "_due",
         "_pieces",
         "_session",
@@ -111,6 +112,7 @@ class Http1Output:
         self._pieces: list[bytes | bytearray] = []
         self._size = 0
         self._done: list[Exchange] = []  # responses whose last piece is among those
+        self._dropped = False  # what was written last came too late: the peer was gone
         self._due = False  # it is going to be written
         self._date = ""
         self._date_tail = b""
@@ -174,8 +176,7 @@ class Http1Output:
             self._write()
         if self._done:
             now = monotonic()
-            transport = self.transport
-            lost = transport is None or (transport.is_closing() and not self.closed)
+            lost = self.transport is None or (self._dropped and not self.closed)
             done, self._done = self._done, []
             for exchange in done:
                 exchange.finish(Outcome.PEER_LOST if lost else exchange.verdict, now)
@@ -189,7 +190,13 @@ class Http1Output:
         pieces.clear()
         self._size = 0
         if self.transport is not None:
+            self._dropped = self.transport.is_closing()
             self.transport.write(data)
+
+    @property
+    def handed_over(self) -> bool:
+        """Everything that was put has gone to a transport that took it."""
+        return not self._size and not self._dropped
 
     def lost(self) -> None:
         """The connection is gone: nothing more goes out."""

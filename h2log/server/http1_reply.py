@@ -119,6 +119,19 @@ class Http1Reply:
         """Our side's address and port."""
         return self._leg.local
 
+    @property
+    def delivered(self) -> bool:
+        """The client was given all that it waits for, though the response has not been ended.
+
+        That is a header without content behind it, or content of a declared length (RFC 9112
+        section 6.3): a client that leaves then has lost nothing.
+        """
+        return (
+            self.exchange.status > 101
+            and (self._bare or self._left == 0)
+            and self._leg.output.handed_over
+        )
+
     # Content, from the leg
 
     def feed(self, data: bytes) -> None:

@@ -474,6 +474,38 @@ async def test_an_upload_that_is_cut(certs: Certificates) -> None:
         assert server.records[0].received == 4
 
 
+@pytest.mark.parametrize(
+    ("method", "status", "length", "outcome"),
+    [
+        ("GET", 200, b"5", Outcome.COMPLETE),
+        ("GET", 200, b"6", Outcome.PEER_LOST),
+        ("GET", 200, None, Outcome.PEER_LOST),
+        ("GET", 304, None, Outcome.COMPLETE),
+        ("HEAD", 200, None, Outcome.COMPLETE),
+    ],
+)
+async def test_a_client_that_has_all_may_leave(
+    certs: Certificates, method: str, status: int, length: bytes | None, outcome: Outcome
+) -> None:
+    """HTTP/1.1 has told it that nothing more comes, before the application said so."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await start(send, status, *([] if length is None else [(b"content-length", length)]))
+        await body(send, b"hello", more=True)
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    async with running(app, certs) as server:
+        async with Http1Client.connect(server) as client:
+            client.send(f"{method} / HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
+            section = await client.reader.readuntil(b"\r\n\r\n")
+            if method == "GET" and status == 200:
+                await client.reader.readuntil(b"hello")
+        await server.logged(1)
+    assert b" %d " % status in section
+    assert server.records[0].outcome is outcome
+
+
 async def test_the_call_goes_on_when_the_client_is_gone(certs: Certificates) -> None:
     """An application is told of a client's end and not cancelled: it may have work to finish."""
     done = asyncio.Event()
