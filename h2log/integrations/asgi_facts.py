@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from h2log.access.exchange import Exchange
-from h2log.access.record import UNKNOWN, Origin, Session, TlsFacts
+from h2log.access.record import UNKNOWN, Origin, Outcome, Session, TlsFacts
+from h2log.app.response import NO_CONTENT_STATUS
 from h2log.clock import monotonic, wall
 from h2log.id_source import new_id
 
@@ -19,6 +20,7 @@ __all__ = [
     "Answered",
     "Asked",
     "bytes_of",
+    "ended_so",
     "message_bytes",
     "open_exchange",
     "protocol_of",
@@ -83,6 +85,23 @@ def open_exchange(
     session.peak = max(session.peak, exchange.active)
     exchange.announce()
     return exchange
+
+
+def ended_so(outcome: Outcome, exchange: Exchange) -> Outcome:
+    """Return how a request has ended: who leaves HTTP/1.1 with all of a response was not lost.
+
+    That is a header without content behind it, or content of a declared length.
+    """
+    response = exchange.response
+    if outcome is not Outcome.PEER_LOST or response is None:
+        return outcome
+    if exchange.session.protocol not in ("1.1", "1.0") or exchange.status < 200:
+        return outcome
+    if exchange.status in NO_CONTENT_STATUS or exchange.facts.method == "HEAD":
+        return exchange.verdict
+    length = dict(response.headers).get("content-length", "")
+    whole = length.isdigit() and int(length) == exchange.sent
+    return exchange.verdict if whole else outcome
 
 
 def tls_facts(tls: Any) -> TlsFacts | None:

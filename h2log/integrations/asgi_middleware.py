@@ -59,6 +59,7 @@ from h2log.integrations.asgi_facts import (
     Answered,
     Asked,
     bytes_of,
+    ended_so,
     message_bytes,
     open_exchange,
 )
@@ -244,6 +245,8 @@ class _Call:
             route = route_of(self._scope)
             if route is not None:
                 exchange.details().route = route
+            if self.begun():
+                outcome = ended_so(outcome, exchange)
             exchange.finish(outcome, self._whole_at or monotonic())
 
     def begin(self, status: int, fields: list[tuple[bytes, bytes]]) -> None:

@@ -24,7 +24,7 @@ from h2log.access.exchange import Exchange
 from h2log.access.record import Outcome, Session
 from h2log.clock import monotonic
 from h2log.ids import request_id, session_id
-from h2log.integrations.asgi_facts import Answered, Asked, open_exchange
+from h2log.integrations.asgi_facts import Answered, Asked, ended_so, open_exchange
 from h2log.integrations.hypercorn_tracer import session_of, tracer_of
 from h2log.server.asgi_notes import route_of
 
@@ -134,7 +134,7 @@ class Stream:
         route = route_of(getattr(self, "scope", {}))
         if route is not None:
             exchange.details().route = route
-        exchange.finish(outcome, self._whole_at or monotonic())
+        exchange.finish(ended_so(outcome, exchange), self._whole_at or monotonic())
 
     # From the application
 

@@ -232,6 +232,32 @@ async def test_a_route(log: Lines) -> None:
     assert (await log.one("/items/3")).route == "/items/{id}"
 
 
+@pytest.mark.parametrize(
+    ("version", "length", "outcome"),
+    [
+        ("1.1", b"4", Outcome.COMPLETE),
+        ("1.1", b"5", Outcome.PEER_LOST),
+        ("1.1", None, Outcome.PEER_LOST),
+        ("2", b"4", Outcome.PEER_LOST),
+    ],
+)
+async def test_a_client_that_has_all_may_leave(
+    log: Lines, version: str, length: bytes | None, outcome: Outcome
+) -> None:
+    """HTTP/1.1 has told it that nothing more comes, before the application said so."""
+    fields = [] if length is None else [(b"content-length", length)]
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": fields})
+        await send({"type": "http.response.body", "body": b"four", "more_body": True})
+        await receive()
+
+    server = Server({"type": "http.disconnect"})
+    asked = scope(path="/left") | {"http_version": version}
+    await around(app, log)(asked, server.receive, server.send)
+    assert (await log.one("/left")).outcome is outcome
+
+
 async def test_a_denied_websocket(log: Lines) -> None:
     """A denial response has its status and bytes."""
 
