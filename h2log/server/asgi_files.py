@@ -1,6 +1,7 @@
 """Files that ASGI applications name in place of content (`http.response.pathsend`).
 
-Small ones stay in memory, as those of a folder do, and are looked at again once a second.
+Small ones stay in memory. The disk is asked each time whether one is still the same, which takes
+some microseconds: the application may just have written it, and declares the length of that.
 """
 
 from __future__ import annotations
@@ -12,18 +13,21 @@ import stat
 from io import FileIO
 from typing import Final
 
-from h2log.app.files.disk import Version
+from h2log.app.files.disk import Version, identity
 from h2log.app.files.memory import OUT, Memory
 from h2log.app.files.threads import in_thread
 from h2log.app.response import FileContent
-from h2log.clock import monotonic
+from h2log.clock import monotonic, wall
 
 __all__ = ["PathFiles"]
 
 _MOST_KEPT: Final = 256 * 1024
 """Bytes of the largest file that is kept: what is larger costs little more read from the disk."""
-_CURRENT: Final = 1.0
-"""Seconds for which a file is not looked at again."""
+_SETTLED: Final = 2.0
+"""Seconds since its last change after which the next one must show in a file's date: file systems
+count in milliseconds, FAT in two seconds."""
+_USED: Final = 1.0
+"""Seconds for which an entry is not counted as used once more."""
 _ENTRY_COST: Final = 512
 """Bytes that an entry takes besides its content."""
 # Not O_NOFOLLOW: the path is the application's own. A pipe must not keep the thread that opens it.
@@ -38,7 +42,7 @@ _FLAGS: Final = (
 class _Entry:
     """A file in memory."""
 
-    __slots__ = ("content", "cost", "identity", "key", "looked", "part")
+    __slots__ = ("content", "cost", "identity", "key", "part", "used")
 
     def __init__(self, path: str, content: bytes, version: Version) -> None:
         self.key = path
@@ -46,7 +50,7 @@ class _Entry:
         self.identity = version.identity
         self.cost = len(content) + _ENTRY_COST
         self.part = OUT
-        self.looked = monotonic()
+        self.used = monotonic()
 
 
 class PathFiles:
@@ -58,36 +62,34 @@ class PathFiles:
     def kept(self, path: str) -> bytes | None:
         """Return a file's content if it is in memory and current."""
         entry = self._memory.entries.get(path)
-        if entry is not None and monotonic() - entry.looked <= _CURRENT:
-            return entry.content
-        return None
+        if entry is None or identity(path) != entry.identity:
+            return None
+        now = monotonic()
+        if now - entry.used > _USED:
+            entry.used = now
+            self._memory.used(entry)
+        return entry.content
 
     async def find(self, path: str) -> bytes | FileContent:
         """Return a file's content, or the open file when it is large.
 
         Raises OSError when it cannot be read, or is no regular file.
         """
-        entry = self._memory.entries.get(path)
-        known = None if entry is None else entry.identity
-        reading = asyncio.ensure_future(in_thread(lambda: _read(path, known)))
+        reading = asyncio.ensure_future(in_thread(lambda: _read(path)))
         try:
             found = await asyncio.shield(reading)
         except asyncio.CancelledError:
             reading.add_done_callback(_drop)
             raise
-        if found is None:
-            assert entry is not None
-            entry.looked = monotonic()
-            self._memory.used(entry)
-            return entry.content
         if isinstance(found, FileContent):
             return found
         content, version = found
-        self._memory.put(_Entry(path, content, version))
+        if wall() - version.modified > _SETTLED:
+            self._memory.put(_Entry(path, content, version))
         return content
 
 
-def _drop(reading: asyncio.Future[FileContent | tuple[bytes, Version] | None]) -> None:
+def _drop(reading: asyncio.Future[FileContent | tuple[bytes, Version]]) -> None:
     """Close a file that nobody waits for any more."""
     if not reading.cancelled() and reading.exception() is None:
         found = reading.result()
@@ -95,8 +97,8 @@ def _drop(reading: asyncio.Future[FileContent | tuple[bytes, Version] | None]) -
             found.file.close()
 
 
-def _read(path: str, known: object) -> FileContent | tuple[bytes, Version] | None:
-    """Return a file, or None when it is the one whose identity is `known`."""
+def _read(path: str) -> FileContent | tuple[bytes, Version]:
+    """Return a file: its content, or itself when it is large."""
     try:
         descriptor = os.open(path, _FLAGS)
     except ValueError:  # a NUL
@@ -108,8 +110,6 @@ def _read(path: str, known: object) -> FileContent | tuple[bytes, Version] | Non
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
         version = Version(status)
-        if version.settled and version.identity == known:
-            return None
         if status.st_size > _MOST_KEPT:
             file = FileIO(descriptor)
             kept = True

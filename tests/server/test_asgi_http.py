@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from h2log import ids
 from h2log.access.record import Outcome
 from h2log.app.asgi import Asgi, Message, Receive, Scope, Send
+from h2log.server.asgi_files import PathFiles
 from h2log.server.certificates import Certificates
 from tests.server.asgi_apps import TEXT, body, connected, hello, running, start, whole_body
 from tests.server.h2_client import H2Client
@@ -654,21 +656,41 @@ async def test_pathsend(certs: Certificates, protocol: str, size: int, tmp_path:
         assert [record.sent for record in server.records] == [size, size, 0]
 
 
-async def test_pathsend_sees_changes(certs: Certificates, tmp_path: Path) -> None:
-    """A small file is kept for a second, then looked at again."""
+async def test_pathsend_of_what_was_just_written(certs: Certificates, tmp_path: Path) -> None:
+    """The application's own change is seen, one of the same size in the same moment, too."""
     file = tmp_path / "file"
-    file.write_bytes(b"old")
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await start(send, 200)
+        if scope["path"] == "/old":
+            os.utime(file, (0, 0))
+        else:
+            file.write_bytes(scope["raw_path"])
+        length = (b"content-length", b"%d" % file.stat().st_size)
+        await start(send, 200, length)
         await send({"type": "http.response.pathsend", "path": str(file)})
 
     async with running(app, certs) as server, H2Client.connect(server) as client:
-        assert (await client.get("/")).body == b"old"
-        file.write_bytes(b"newer")
-        async with asyncio.timeout(10):
-            while (await client.get("/")).body != b"newer":
-                pass
+        for path in ("/aa", "/bb", "/longer", "/old", "/old", "/short", "/old", "/SHORT"):
+            reply = await client.get(path)
+            assert reply.status == 200
+            if path != "/old":
+                written = path.encode()
+            assert reply.body == written
+
+
+async def test_pathsend_keeps_small_files(tmp_path: Path) -> None:
+    """Those that were not changed just now, as long as they are the same."""
+    files, file = PathFiles(1 << 20), tmp_path / "file"
+    file.write_bytes(b"small")
+    assert await files.find(str(file)) == b"small"
+    assert files.kept(str(file)) is None
+    os.utime(file, (0, 0))
+    assert await files.find(str(file)) == b"small"
+    assert files.kept(str(file)) == b"small"
+    file.write_bytes(b"other")
+    assert files.kept(str(file)) is None
+    file.unlink()
+    assert files.kept(str(file)) is None
 
 
 async def test_pathsend_of_nothing(
