@@ -18,6 +18,7 @@ from hypercorn.protocol.events import Body, Data, EndBody, EndData, Request, Res
 from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.protocol.ws_stream import ASGIWebsocketState, WSStream
 from hypercorn.typing import WorkerContext
+from wsproto.connection import ConnectionState
 from wsproto.events import Ping
 
 from h2log.access.exchange import Exchange
@@ -285,7 +286,9 @@ class Stream:
         if isinstance(self, WSStream) and exchange.status:
             if self.state is ASGIWebsocketState.RESPONSE:
                 return Outcome.HANDLER_ERROR  # a denial that was begun
-            return exchange.verdict  # either side has closed it
+            if getattr(self.connection, "state", None) is ConnectionState.OPEN:
+                return Outcome.MALFORMED  # what the client sent, and neither side has closed it
+            return exchange.verdict
         return Outcome.HANDLER_ERROR if self._over else Outcome.PEER_LOST
 
 

@@ -219,6 +219,19 @@ async def test_who_leaves_is_gone(server: Hypercorn, tmp_path: Path) -> None:
     await eventually(closed)
 
 
+async def test_a_websocket_that_is_malformed(plain: Hypercorn) -> None:
+    """Who breaks the protocol of WebSockets has closed nothing."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", plain.port)
+    writer.write(UPGRADE % (b"/socket?unmasked", b""))
+    async with asyncio.timeout(PATIENCE):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"\x81\x01x")
+        await reader.read()
+    writer.close()
+    line = await plain.full.one("/socket?unmasked")
+    assert (line.status, line.outcome) == (101, Outcome.MALFORMED)
+
+
 @pytest.mark.parametrize("ending", ["client", "application", "lost"])
 async def test_websockets_over_http2(server: Hypercorn, ending: str) -> None:
     """RFC 8441: a WebSocket is a stream, with status 200 and one line at its end."""
