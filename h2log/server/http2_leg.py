@@ -329,7 +329,10 @@ class Http2Leg(Http2Wire):
             outcome = _OUTCOMES[cause]
         reply.note()
         detail = reply.exchange.details()
-        if outcome is not Outcome.PEER_LOST:
+        if outcome is Outcome.PEER_LOST:
+            if reply.delivered:
+                outcome = reply.exchange.verdict
+        else:
             detail.reset_by = "client" if cause is Cause.PEER_RESET else "server"
             detail.reset_code = code
         reply.exchange.finish(outcome, monotonic())

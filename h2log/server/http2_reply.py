@@ -9,7 +9,7 @@ from typing import Final, Protocol
 from h2.errors import ErrorCodes
 
 from h2log.access.exchange import Exchange
-from h2log.app.response import FileContent, Response, check_fields
+from h2log.app.response import NO_CONTENT_STATUS, FileContent, Response, check_fields
 from h2log.clock import monotonic, wall
 from h2log.http2.connection import Connection
 from h2log.http2.hpack import encode
@@ -159,6 +159,21 @@ class Http2Reply:
     def closed(self) -> bool:
         """The stream is closed, or the response is complete."""
         return self._stream.closed
+
+    @property
+    def delivered(self) -> bool:
+        """All of the response has gone out but for its end, as far as it was declared.
+
+        That is a header without content behind it, or content of its content-length: clients
+        (curl) do not wait for END_STREAM then. To be asked when the bytes are counted.
+        """
+        exchange = self.exchange
+        response = exchange.response
+        if exchange.status < 200 or response is None or self._conn.out_size:
+            return False
+        if exchange.status in NO_CONTENT_STATUS or exchange.facts.method == "HEAD":
+            return True
+        return response.content_length() == exchange.sent
 
     def start(self, response: Response, end: bool) -> None:
         """Send the header section."""
