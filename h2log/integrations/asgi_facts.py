@@ -88,14 +88,13 @@ def open_exchange(
 
 
 def ended_so(outcome: Outcome, exchange: Exchange) -> Outcome:
-    """Return how a request has ended: who leaves HTTP/1.1 with all of a response was not lost.
+    """Return how a request has ended: a client that left with all of a response was not lost.
 
-    That is a header without content behind it, or content of a declared length.
+    That is a header without content behind it, or content of a declared length, which clients do
+    not wait behind.
     """
     response = exchange.response
-    if outcome is not Outcome.PEER_LOST or response is None:
-        return outcome
-    if exchange.session.protocol not in ("1.1", "1.0") or exchange.status < 200:
+    if outcome is not Outcome.PEER_LOST or response is None or exchange.status < 200:
         return outcome
     if exchange.status in NO_CONTENT_STATUS or exchange.facts.method == "HEAD":
         return exchange.verdict
