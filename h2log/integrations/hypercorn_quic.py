@@ -128,6 +128,8 @@ class TracedH3Protocol(H3Protocol):
                 elif (status := declined(event.headers)) is not None:
                     self._decline(event, status)
                     continue
+                else:
+                    event = replace(event, headers=_with_one_cookie(event.headers))
             found.append(event)
         return found
 
@@ -208,6 +210,18 @@ class TracedH3Protocol(H3Protocol):
             reason = "client_closed" if code in (0, _NO_ERROR) else "connection_reset"
         self.tracer.rested.set()
         self.tracer.gone(self.session, reason)
+
+
+def _with_one_cookie(fields: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """Return a request's fields with its cookies in one: applications expect no more.
+
+    Browsers send each as a field of its own (RFC 9114 section 4.2.1); in HTTP/2 `h2` joins them.
+    """
+    cookies = [value for name, value in fields if name == b"cookie"]
+    if len(cookies) < 2:
+        return fields
+    others = [field for field in fields if field[0] != b"cookie"]
+    return [*others, (b"cookie", b"; ".join(cookies))]
 
 
 def _tls_facts(quic: QuicConnection) -> TlsFacts | None:

@@ -95,6 +95,8 @@ async def _http(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": "http.response.trailers", "headers": [(b"sum", b"4")]})
     elif path == "/tasks":
         await _answer(send, b"%d" % len(asyncio.all_tasks()))
+    elif path == "/cookies":
+        await _answer(send, b"|".join(v for n, v in scope["headers"] if n == b"cookie"))
     elif path == "/not-modified":
         await _answer(send, b"", 304, (b"etag", b'"1"'))
     elif path == "/length":

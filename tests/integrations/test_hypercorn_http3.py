@@ -64,6 +64,14 @@ async def test_the_way_to_http3_is_told(server: Http3) -> None:
     assert answer.headers["alt-svc"] == f'h3=":{server.port}"; ma=3600'
 
 
+async def test_cookies_in_pieces(server: Http3) -> None:
+    """Browsers send each cookie as a field of its own; an application has them in one."""
+    async with H3Client.open(server.port) as client:
+        cookies = [(b"cookie", b"a=1"), (b"accept", b"*/*"), (b"cookie", b"b=2")]
+        reply = await client.reply(client.send("GET", "/cookies", cookies))
+    assert reply.body == b"a=1; b=2"
+
+
 async def test_uploads(server: Http3) -> None:
     """Content that was received is counted."""
     async with H3Client.open(server.port) as client:
