@@ -95,7 +95,10 @@ async def test_applications_that_fail(server: Http3) -> None:
         for path in ("/raise", "/exit"):  # which would have ended all of HTTP/3
             assert (await client.request("GET", path)).status == 500
         late = await client.request("GET", "/raise-late")
-        assert (late.status, late.body, late.reset) == (200, b"some", 0x102)
+        assert late.reset == 0x102
+        # A reset may overtake what was sent before it (RFC 9000 section 3.2).
+        assert late.status in (0, 200)
+        assert b"some".startswith(late.body)
     line = await server.full.one("/raise")
     assert (line.status, line.outcome) == (500, Outcome.HANDLER_ERROR)
     line = await server.full.one("/raise-late")
