@@ -14,6 +14,7 @@ import h2.exceptions
 import h11
 from h2.errors import ErrorCodes
 from hypercorn.events import Closed, RawData, Updated
+from hypercorn.protocol.events import StreamClosed
 from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.h11 import H11Protocol
 
@@ -72,6 +73,7 @@ class TracedH11Protocol(H11Protocol):
             self.can_read = can_read
         self._begun = b""  # of a head that is not complete
         self._eof = False
+        self._left = False  # the client, as far as one can know
         self.ended_for: Outcome | None = None
         """How what is open ends with the connection."""
 
@@ -83,7 +85,16 @@ class TracedH11Protocol(H11Protocol):
                 self._begun += event.data
         await super().handle(event)
         if isinstance(event, Closed):  # Hypercorn has who reads wait for ever
+            self._left = session_of(self) is not None
             await self._turn.end()
+
+    async def stream_send(self, event: Any) -> None:
+        """Send nothing to who has left: the line has said so, and how much was sent by then.
+
+        Hypercorn goes on, in case that it is but the client's half that has ended.
+        """
+        if not self._left or isinstance(event, StreamClosed):
+            await super().stream_send(event)
 
     async def _maybe_recycle(self) -> None:
         over = (self.connection.our_state, self.connection.their_state) != (h11.DONE, h11.DONE)

@@ -219,6 +219,18 @@ async def test_who_leaves_is_gone(server: Hypercorn, tmp_path: Path) -> None:
     await eventually(closed)
 
 
+async def test_a_client_that_ends_its_half(plain: Hypercorn) -> None:
+    """It is taken for one that has left: nothing is sent to it any more, and its line is true."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", plain.port)
+    writer.write(b"GET /slow?half HTTP/1.1\r\nhost: x\r\n\r\n")
+    writer.write_eof()
+    async with asyncio.timeout(PATIENCE):
+        assert await reader.read() == b""
+    writer.close()
+    line = await plain.full.one("/slow?half")
+    assert (line.status, line.sent, line.outcome) == (None, 0, Outcome.PEER_LOST)
+
+
 async def test_a_websocket_that_is_malformed(plain: Hypercorn) -> None:
     """Who breaks the protocol of WebSockets has closed nothing."""
     reader, writer = await asyncio.open_connection("127.0.0.1", plain.port)
