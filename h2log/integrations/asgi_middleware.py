@@ -245,7 +245,7 @@ class _Call:
             route = route_of(self._scope)
             if route is not None:
                 exchange.details().route = route
-            if self.begun():
+            if self.has_begun():
                 outcome = ended_so(outcome, exchange)
             exchange.finish(outcome, self._whole_at or monotonic())
 
@@ -303,10 +303,14 @@ class _Call:
 
     def in_error(self) -> None:
         """It is to blame: servers answer 500 if nothing was begun."""
-        begun = self._peer.begun()
-        if (self.begun() if begun is None else begun) is False:
+        if self.has_begun() is False:
             self.begin(500, [])
         self.end(Outcome.HANDLER_ERROR)
+
+    def has_begun(self) -> bool | None:
+        """Say whether a response has begun, by the server's word if we see it."""
+        begun = self._peer.begun()
+        return self.begun() if begun is None else begun
 
     def begun(self) -> bool | None:
         """Say whether a server has begun a response that does not tell; None if nobody knows."""
@@ -318,6 +322,7 @@ class _HttpCall(_Call):
 
     _trailers = False
     _passed = False  # content, or that there is none
+    _ending = False  # the server has the last of the response, or is about to
 
     def begun(self) -> bool:
         """Say whether it has: a head waits for the first content (the specification, 2.5)."""
@@ -329,9 +334,9 @@ class _HttpCall(_Call):
         if message["type"] == "http.request":
             if self.exchange.outcome is None:
                 self.exchange.received += bytes_of(message.get("body"))
-        elif message["type"] == "http.disconnect":  # after the response it says nothing new
-            if not self._whole_at:
-                self.end(self._peer.gone() or Outcome.PEER_LOST)
+        elif message["type"] == "http.disconnect" and not self._ending:
+            # With the end of the response it says nothing new: that comes to who waits for it, too.
+            self.end(self._peer.gone() or Outcome.PEER_LOST)
         return message
 
     async def send(self, message: Message) -> None:
@@ -343,26 +348,30 @@ class _HttpCall(_Call):
             self._trailers = bool(message.get("trailers"))
             self.begin(int(message["status"]), fields)
             return
+        last = self._is_last(message)
+        self._ending = self._ending or last
         await self.pass_on(message)
         self._passed = self._passed or kind != "http.response.early_hint"
-        if kind == "http.response.body":
-            if not self._is_bare():
+        if not self._is_bare():
+            if kind == "http.response.body":
                 self.sent(bytes_of(message.get("body")))
-            if not message.get("more_body", False) and not self._trailers:
-                self.whole()
-        elif kind == "http.response.trailers":
-            if not message.get("more_trailers", False):
-                self.whole()
-        elif kind == "http.response.pathsend":
-            if not self._is_bare():
+            elif kind == "http.response.pathsend":
                 self.sent(_size(message["path"]))
-            if not self._trailers:
-                self.whole()
-        elif kind == "http.response.zerocopysend":
-            if not self._is_bare():
+            elif kind == "http.response.zerocopysend":
                 self.sent(message.get("count") or 0)
-            if not message.get("more_body", False) and not self._trailers:
-                self.whole()
+        if last:
+            self.whole()
+
+    def _is_last(self, message: Message) -> bool:
+        """Say whether a message completes the response."""
+        kind = message["type"]
+        if kind == "http.response.trailers":
+            return not message.get("more_trailers", False)
+        if self._trailers:
+            return False
+        if kind in ("http.response.body", "http.response.zerocopysend"):
+            return not message.get("more_body", False)
+        return bool(kind == "http.response.pathsend")
 
     def _is_bare(self) -> bool:
         """Say whether the server leaves the content out (RFC 9110 section 6.4.1)."""

@@ -195,8 +195,8 @@ class Http1Output:
 
     @property
     def handed_over(self) -> bool:
-        """Everything that was put has gone to a transport that took it."""
-        return not self._size and not self._dropped
+        """Everything that was put has gone to a transport that took it, and has little of it left."""
+        return not (self._size or self._dropped or self.blocked)
 
     def lost(self) -> None:
         """The connection is gone: nothing more goes out."""

@@ -169,7 +169,8 @@ class Http2Reply:
         """
         exchange = self.exchange
         response = exchange.response
-        if exchange.status < 200 or response is None or self._conn.out_size:
+        conn = self._conn
+        if exchange.status < 200 or response is None or conn.out_size or conn.blocked:
             return False
         if exchange.status in NO_CONTENT_STATUS or exchange.facts.method == "HEAD":
             return True

@@ -232,6 +232,37 @@ async def test_a_route(log: Lines) -> None:
     assert (await log.one("/items/3")).route == "/items/{id}"
 
 
+async def test_who_waits_for_a_disconnect_has_the_end_of_the_response(log: Lines) -> None:
+    """Servers tell of it as of a client that left, and before their `send` has returned."""
+    told, heard = asyncio.Event(), asyncio.Event()
+
+    class Telling(Server):
+        async def receive(self) -> Any:
+            await told.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(self, message: Any) -> None:
+            await super().send(message)
+            if message["type"] == "http.response.body":
+                told.set()
+                await heard.wait()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        async def listen() -> None:
+            await receive()
+            heard.set()
+
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(listen())
+            await send(START)
+            await send({"type": "http.response.body", "body": b"four"})
+
+    server = Telling()
+    await around(app, log)(scope(path="/told"), server.receive, server.send)
+    line = await log.one("/told")
+    assert (line.status, line.sent, line.outcome) == (200, 4, Outcome.COMPLETE)
+
+
 @pytest.mark.parametrize(
     ("length", "outcome"),
     [(b"4", Outcome.COMPLETE), (b"5", Outcome.PEER_LOST), (None, Outcome.PEER_LOST)],
