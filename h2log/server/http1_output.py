@@ -195,7 +195,7 @@ class Http1Output:
 
     @property
     def handed_over(self) -> bool:
-        """Everything that was put has gone to a transport that took it, and has little of it left."""
+        """Everything that was put has gone to a transport that took it, and holds little of it."""
         return not (self._size or self._dropped or self.blocked)
 
     def lost(self) -> None:
