@@ -10,13 +10,13 @@ lets us see it, the stream. The rest is told as the application and its server s
 
 - Milliseconds end when the server has taken the last of the response. Bytes are those of content,
   received as far as the application read them.
-- COMPLETE is a response that was sent whole. The client that left is noticed when the application
-  asks (`http.disconnect`), when `send` raises OSError, and under uvicorn and Hypercorn whenever
-  it sends; PEER_LOST then, CLIENT_RESET where Hypercorn says so. HANDLER_ERROR is an exception, or
-  a return without a whole response: before it began servers answer 500, and so says the line, but
-  for a WebSocket in another server than uvicorn and Hypercorn, whose answer is its own. A 5xx that
-  is sent first is one too when the exception follows, as with Starlette's. An application that is
-  cancelled has SHUTDOWN.
+- COMPLETE is a response that was sent whole, or, to a client that left then, up to the length that
+  it declared. The client that left is noticed when the application asks (`http.disconnect`), when
+  `send` raises OSError, and under uvicorn and Hypercorn whenever it sends; PEER_LOST then,
+  CLIENT_RESET where Hypercorn says so. HANDLER_ERROR is an exception, or a return without a whole
+  response: before it began servers answer 500, and so says the line, but for a WebSocket in another
+  server than uvicorn and Hypercorn, whose answer is its own. A 5xx that is sent first is one too
+  when the exception follows, as with Starlette's. An application that is cancelled has SHUTDOWN.
 - The session is the connection's under uvicorn and Hypercorn. Elsewhere it is that of an address
   and port until they were quiet for 75 seconds, 10,000 of them at most; without an address and port
   each request has its own. The client is who the server says, for each request: by the word of a
