@@ -115,6 +115,11 @@ class Http1Reply:
         return self._gone or self.ended
 
     @property
+    def waiting(self) -> bool:
+        """The transport is full."""
+        return self._leg.output.blocked
+
+    @property
     def local(self) -> tuple[str, int | None] | None:
         """Our side's address and port."""
         return self._leg.local

@@ -161,6 +161,11 @@ class Http2Reply:
         return self._stream.closed
 
     @property
+    def waiting(self) -> bool:
+        """A window is shut, or the transport is full."""
+        return self._stream.queued > 0 or self._conn.blocked
+
+    @property
     def delivered(self) -> bool:
         """All of the response has gone out but for its end, as far as it was declared.
 

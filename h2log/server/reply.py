@@ -25,6 +25,10 @@ class Reply(Protocol):
         """The client is gone, or the response is complete."""
 
     @property
+    def waiting(self) -> bool:
+        """Something that was written waits for the client to take it; `stall_timeout` bounds it."""
+
+    @property
     def local(self) -> tuple[str, int | None] | None:
         """Our side's address and port; a path and None for a Unix socket."""
 

@@ -244,8 +244,10 @@ class WebSocket:
         held = self._content.held_for() - held_before
         if held > 0:  # nothing was read meanwhile
             self._await_close(held)
-            return
-        self._end(self._late)
+        elif self._reply.waiting:  # our own Close has not come to the client
+            self._await_close(self._settings.close_timeout)
+        else:
+            self._end(self._late)
 
     def _fail(self, code: int, reason: str, verdict: Outcome) -> None:
         """End it for a fault, after a Close that says which (RFC 6455 section 7.1.7)."""

@@ -44,6 +44,7 @@ class Sent:
     def __init__(self) -> None:
         self.data = bytearray()
         self.ended = False
+        self.waiting = False
         self.on_lost: Callable[[], None] | None = None
 
     def write(self, data: bytes | bytearray, end: bool = False) -> None:
@@ -240,6 +241,18 @@ async def test_a_connection_that_is_held_is_not_late() -> None:
     await asyncio.sleep(0.1)  # five times what it may take to answer
     assert rig.websocket.open
     rig.websocket.fail()
+
+
+async def test_a_close_that_has_not_gone_out_is_not_late() -> None:
+    """The client's time to answer our Close is none in which it still takes what is before it."""
+    rig = Rig(close_timeout=0.01)
+    rig.sent.waiting = True
+    rig.websocket.close(1000, "")
+    await asyncio.sleep(0.1)  # ten times what it may take to answer
+    assert not rig.websocket.over
+    rig.sent.waiting = False
+    await _while(lambda: not rig.websocket.over)
+    assert rig.verdict is Outcome.TIMEOUT
 
 
 async def _while(condition: Callable[[], bool]) -> None:
