@@ -311,8 +311,12 @@ class Http2Leg(Http2Wire):
     def on_sent(self, stream: Stream) -> None:
         """The response is in the output: it is complete once that is flushed."""
         reply: Http2Reply = stream.context
-        self._done.append(reply.exchange)
+        exchange = reply.exchange
         reply.ended()
+        if reply.had_all:  # a client that does not wait for the end may be gone before it is out
+            exchange.finish(exchange.verdict, monotonic())
+        else:
+            self._done.append(exchange)
         stream.context = None  # no event follows, and a circle would be the collector's to find
 
     def on_reset(self, stream: Stream, cause: Cause, code: int) -> None:

@@ -128,6 +128,7 @@ class Http2Reply:
         "_written",
         "content",
         "exchange",
+        "had_all",
         "noting",
         "on_lost",
         "task",
@@ -145,6 +146,8 @@ class Http2Reply:
         self._written = 0  # bytes of content, sent or queued
         self._since = 0.0  # since when the rest waits, if nobody waits for it
         self.exchange = exchange
+        self.had_all = False
+        """All was `delivered` when the end was sent behind it."""
         self.content: ContentBuffer | None = None
         self.task: asyncio.Task[None] | None = None
         self.noting: Callable[[], None] | None = None
@@ -269,6 +272,8 @@ class Http2Reply:
         """Queue content."""
         if not self._stream.closed:
             now = self._conn.now = monotonic()
+            if end and not data:
+                self.had_all = self.delivered
             self._written += len(data)
             self._granted = max(0, self._granted - len(data))
             self._conn.send_data(self._stream, data, end)

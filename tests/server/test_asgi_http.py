@@ -521,6 +521,33 @@ async def test_a_client_that_has_all_may_leave(
     assert server.records[0].outcome is outcome
 
 
+async def test_a_client_that_leaves_while_the_end_is_sent(protocol: str) -> None:
+    """It has all: that the end behind it goes nowhere is nothing to it."""
+    go = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await start(send, 200, (b"content-length", b"5"))
+        await body(send, b"hello", more=True)
+        await go.wait()
+        await body(send)
+
+    async with running(app, None) as server:
+        if protocol == "h2":
+            async with H2Client.connect(server) as client:
+                stream = client.send("GET", "/")
+                await client.until(lambda: client.replies[stream].body == b"hello")
+                client.abort()
+                go.set()
+        else:
+            async with Http1Client.connect(server) as plain:
+                plain.send(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
+                await plain.reader.readuntil(b"hello")
+                plain.writer.transport.abort()
+                go.set()
+        await server.logged(1)
+    assert server.records[0].outcome is Outcome.COMPLETE
+
+
 async def test_the_call_goes_on_when_the_client_is_gone(certs: Certificates) -> None:
     """An application is told of a client's end and not cancelled: it may have work to finish."""
     done = asyncio.Event()
