@@ -103,6 +103,11 @@ class LogFile:
         return self._fd
 
     @property
+    def regular(self) -> bool:
+        """Whether a regular file is open."""
+        return self._regular and self._fd >= 0
+
+    @property
     def lost(self) -> bytes:
         """Lines that were written to a file that is deleted, and not yet written again."""
         return self._carry

@@ -23,7 +23,7 @@ import aiofiles.os
 from h2log.clock import monotonic, wall
 from h2log.errors import UsageError
 from h2log.logfile.destination import Destination, destination
-from h2log.logfile.files import STDERR, STDOUT
+from h2log.logfile.files import STDERR, STDOUT, LogFile
 from h2log.logfile.health import Health
 from h2log.logfile.intake import Intake, Overload
 from h2log.logfile.notes import LineFormat, as_line, note_line
@@ -98,6 +98,7 @@ class LogWriter(Intake):
         )
         self._task: asyncio.Task[None] | None = None
         self._thread: ThreadPoolExecutor | None = None
+        self._before: LogWriter | None = None  # in whose thread the file is opened
         self._alarm: asyncio.TimerHandle | None = None
         self._again: asyncio.TimerHandle | None = None
         self._reopen = False
@@ -113,8 +114,9 @@ class LogWriter(Intake):
     async def open(self) -> None:
         """Open the file for appending, making its folder. Raises UsageError when it cannot be."""
         self._thread = ThreadPoolExecutor(1, "h2log-log")
+        before, self._before = self._before, None
         try:
-            await self._in_thread(self._out.open)
+            await (before or self)._in_thread(self._out.open)
         except OSError as error:
             self._thread.shutdown(wait=False)
             # mkdir: a part of the path is a file
@@ -124,6 +126,14 @@ class LogWriter(Intake):
             ) from None
         self._closing = self._closed = False
         self._begin()
+
+    def follow(self, other: LogWriter) -> None:
+        """Go on in the file of `other`, which still writes to it: look at it between two writes.
+
+        A look from another thread may find a line half written, which seems to need an end.
+        """
+        if isinstance(other._out, LogFile) and other._out.regular:
+            self._before = other
 
     def _begin(self, *, again: bool = False) -> None:
         """Begin the task that writes; should it ever end, another is begun a little later."""

@@ -94,7 +94,7 @@ class Keeper:
         self._free = asyncio.Event()  # nobody holds the owner up
         self._free.set()
         self._held = asyncio.Event()
-        self._ready = False
+        self._ready = False  # the owner has all logs open, and knows of all workers
         self._closing = False
         self._watch: asyncio.Task[None] | None = None
         self._departed: list[_Departed] = []
@@ -134,6 +134,8 @@ class Keeper:
         except UsageError:
             await self.close()
             raise
+        self._ready = True
+        self._tell()
         self._watch = asyncio.create_task(self._keep())
 
     async def _spawn(self) -> None:
@@ -163,8 +165,6 @@ class Keeper:
         if isinstance(answer, Refused):
             raise UsageError(answer.text)
         self._generations[generation] = settings
-        self._ready = True
-        self._tell()
 
     def _received(self, message: Any, descriptors: list[int]) -> None:
         match message:
@@ -225,9 +225,13 @@ class Keeper:
                 self._child.kill("the logs cannot be opened")
             return True
         await self._free.wait()
+        if self._closing:  # it was told so already, and obeys nothing more
+            return True
+        self._ready = True
         self._tell_departed()
         for worker in self._workers():
             self.connect(worker)
+        self._tell()
         return True
 
     def _send(self, message: Any, *descriptors: int) -> int:
@@ -258,8 +262,11 @@ class Keeper:
             self.connect(worker)
 
     def dead(self, worker: Linked, reason: str) -> None:
-        """Tell that a worker has ended; also the next owner, if this one has not lived to hear."""
-        told = self._send(Dead(worker.number, reason))
+        """Tell that a worker has ended; also the next owner, if this one has not lived to hear.
+
+        An owner that is being started does not know the worker yet: it is told of both together.
+        """
+        told = self._send(Dead(worker.number, reason)) if self._ready else 0
         with contextlib.suppress(OSError):  # no descriptor is left
             journal = os.dup(worker.journal)
             self._departed.append(
@@ -382,7 +389,8 @@ class Keeper:
             if child is None:
                 self._watch.cancel()
             await asyncio.wait((self._watch,))
-        if self._departed and (child is None or child.by_others or child.killed_for):
+        untold = any(not worker.told for worker in self._departed)
+        if untold or (self._departed and (child is None or child.by_others or child.killed_for)):
             try:
                 await self._count_missing()
             except (OSError, UsageError) as error:

@@ -149,13 +149,19 @@ class Outputs:
         configure(settings.level, console=False)
 
     def _resume(self, key: str, place: Place, *, again: bool) -> None:
-        """Have a new output go on behind what another process wrote, if one did."""
+        """Have a new output go on behind what another process wrote, if one did.
+
+        What was opened before it for the same path, and is still at work, has looked already.
+        """
         path = place.writer.path
         if self.marks is not None:
             place.mark, place.before = self.marks.take(key, path)
             if place.mark is not None:
                 place.writer.watched(place.mark)
-        if again and is_file_path(path):
+        if (old := self._open.get(key)) is not None:
+            place.before, place.notes = old.before, old.notes
+            place.writer.follow(old.writer)
+        elif again and is_file_path(path):
             place.notes = _last_notes(path)
             asyncio.get_running_loop().call_later(_REMEMBERED, place.notes.clear)
 

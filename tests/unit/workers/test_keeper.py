@@ -16,6 +16,7 @@ from h2log.config import LogSettings, build
 from h2log.workers.journal import Journal, new_journal
 from h2log.workers.keeper import Keeper
 from h2log.workers.messages import Pulse
+from tests.support import eventually
 
 
 class Departed:
@@ -67,6 +68,7 @@ async def test_a_generation_lasts_until_its_last_lines_are_written(departed: Dep
     keeper = Keeper(list)
     keeper._generations = {1: LogSettings(), 2: LogSettings()}
     keeper._child = cast("Any", Deaf())
+    keeper._ready = True
     keeper.dead(departed, "killed")
     keeper.forget(1)
     for obeyed, known in ((0, []), (1, [departed.number, 8]), (5, [departed.number])):
@@ -77,9 +79,14 @@ async def test_a_generation_lasts_until_its_last_lines_are_written(departed: Dep
     assert not keeper._departed
 
 
-async def test_an_owner_that_was_not_told_has_not_forgotten(departed: Departed) -> None:
+@pytest.mark.parametrize("starting", [False, True], ids=["none is there", "one is starting"])
+async def test_an_owner_that_was_not_told_has_not_forgotten(
+    departed: Departed, starting: bool
+) -> None:
     """A new one gives signs of life before it is told of those that have ended."""
     keeper = Keeper(list)
+    if starting:
+        keeper._child = cast("Any", Deaf())
     keeper.dead(departed, "killed")
     for obeyed in range(5):
         keeper._received(Pulse([], 0, obeyed, []), [])
@@ -137,3 +144,22 @@ async def test_what_a_killed_owner_had_not_written_is_counted_at_the_end(
     [note] = log.read_text().splitlines()
     assert note.startswith("#lost worker=7 lines=3 seq=1-3 ")
     assert note.endswith('reason="killed, and the owner of the log"')
+
+
+async def test_what_is_missing_is_counted_when_the_end_comes_while_an_owner_starts(
+    departed: Departed, tmp_path: Path
+) -> None:
+    """It opens the logs, and is told to close them before it is told who has ended."""
+    log = tmp_path / "access.log"
+    keeper = Keeper(lambda: [departed])
+    settings = {"access": [{"path": str(log)}], "app": {"path": str(tmp_path / "app.log")}}
+    await keeper.start(1, build({"log": settings}, "a test").log)
+    keeper.connect(departed)
+    Journal(departed.journal).finished(3)
+    killed = keeper.pid
+    os.kill(killed, signal.SIGKILL)
+    await eventually(lambda: keeper.pid not in (0, killed))
+    keeper.dead(departed, "killed")
+    await keeper.close()
+    [note] = log.read_text().splitlines()
+    assert note.startswith("#lost worker=7 lines=3 seq=1-3 ")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from threading import Event
 
+import msgspec
 import pytest
 
 from h2log.access.notes import json_note
@@ -16,7 +19,7 @@ from h2log.workers.ledger import Ledger
 from h2log.workers.marks import SLOT, Mark, Marks, Written, new_marks
 from h2log.workers.messages import APP, SESSION, Hello, Span, Turn
 from h2log.workers.outputs import Outputs, Place
-from tests.support import eventually
+from tests.support import PATIENCE, eventually
 
 FIELDS = {
     "worker": 2,
@@ -175,6 +178,61 @@ async def test_equal_lines_are_not_taken_for_each_other(
         killed = os.pread(page, os.fstat(page).st_size, 0)
         await outputs.close()
         os.pwrite(page, killed, 0)
+
+
+async def test_a_reload_forgets_nothing_of_another_owner(
+    page: int, tmp_path: Path, log: LogSettings
+) -> None:
+    """An output whose settings change goes on in the same file: what stands there is known."""
+    text = b"GET /same\n" * 3
+    slower = msgspec.structs.replace(log.outputs[0], flush_interval=0.002)
+    fresh = msgspec.structs.replace(log, outputs=(slower,))
+    for again in (False, True):
+        outputs = Outputs()
+        outputs.marks = Marks(page)
+        await outputs.configure(1, log, again=again)
+        await outputs.configure(2, fresh, again=again)  # the workers before drain meanwhile
+        await outputs.configure(3, log, again=False)
+        ledger = Ledger(1, 1, outputs, 0)
+        outputs.marks.workers.add(1)
+        ledger.greet(Hello(0, [], [], 2 if again else 0))
+        ledger.take(turn(1, Span(0, 3, 1, 3, text)))
+        ledger.take(turn(2, Span(0, 10, 11, 20, b"", "gone")))
+        await eventually(partial(taken_care_of, ledger, 2))
+        killed = os.pread(page, os.fstat(page).st_size, 0)
+        await outputs.close()
+        os.pwrite(page, killed, 0)
+    lines = (tmp_path / "access.log").read_bytes().splitlines(keepends=True)
+    assert b"".join(lines[:-1]) == text
+    assert lines[-1].startswith(b"#dropped worker=1 lines=10 seq=11-20 ")
+
+
+async def test_a_reload_leaves_no_empty_line(page: int, tmp_path: Path, log: LogSettings) -> None:
+    """What goes on in a file in which another is writing does not end the line for it."""
+    path = tmp_path / "access.log"
+    half, whole = Event(), Event()
+
+    def write() -> None:
+        with path.open("ab", buffering=0) as file:
+            file.write(b"half ")
+            half.set()
+            whole.wait(PATIENCE)
+            file.write(b"and half\n")
+
+    slower = msgspec.structs.replace(log.outputs[0], flush_interval=0.002)
+    outputs = Outputs()
+    await outputs.configure(1, log, again=False)
+    place = outputs.place(1, 0)
+    assert place is not None
+    writing = asyncio.create_task(place.writer._in_thread(write))
+    await eventually(half.is_set)
+    fresh = msgspec.structs.replace(log, outputs=(slower,))
+    reload = asyncio.create_task(outputs.configure(2, fresh, again=False))
+    await asyncio.wait((reload,), timeout=0.05)
+    whole.set()
+    await asyncio.wait_for(asyncio.gather(writing, reload), PATIENCE)
+    await outputs.close()
+    assert path.read_bytes() == b"half and half\n"
 
 
 async def test_an_owner_that_cannot_begin_forgets_nothing(
