@@ -30,7 +30,7 @@ the start of each file, and `note`."""
 class Gap:
     """Lines that are missing, one after the other."""
 
-    __slots__ = ("first", "kind", "last", "lines", "reason", "since", "worker")
+    __slots__ = ("first", "kind", "last", "lines", "reason", "since", "upto", "worker")
 
     def __init__(
         self,
@@ -41,6 +41,7 @@ class Gap:
         reason: str,
         kind: str = "dropped",
         worker: int = 0,
+        upto: int = 0,
     ) -> None:
         self.lines = lines
         self.first = first
@@ -51,6 +52,8 @@ class Gap:
         """What became of them: `dropped` for want of room, `lost` with a process."""
         self.worker = worker
         """The process whose numbers they are, where there are several."""
+        self.upto = upto
+        """So many of its lines are accounted for when these are told."""
 
     @property
     def fields(self) -> dict[str, Any]:

@@ -54,18 +54,24 @@ class Queue:
         reason: str,
         kind: str = "dropped",
         worker: int = 0,
-    ) -> None:
-        """Add lines that are missing; `kind` and `worker` are a gap's."""
+        upto: int = 0,
+    ) -> bool:
+        """Add lines that are missing; `kind`, `worker` and `upto` are a gap's.
+
+        Return whether they are a gap of their own, and no more lines of the last one.
+        """
         gap = self._last
         # What explains the first of them need not explain the others, as long as it has few words.
         told = reason if len(self._blocks) < _MOST_GAPS or gap is None else gap.reason
         if gap is None or (gap.kind, gap.worker, gap.reason) != (kind, worker, told):
             if gap is not None:
                 self._blocks.append(gap)
-            self._last = Gap(lines, first, last, now, reason, kind, worker)
-        else:
-            gap.lines += lines
-            gap.last = last
+            self._last = Gap(lines, first, last, now, reason, kind, worker, upto)
+            return True
+        gap.lines += lines
+        gap.last = last
+        gap.upto = max(gap.upto, upto)
+        return False
 
     def next(self) -> bool:
         """Turn to what comes next: lines are in `data`, a gap is in `note`; False if nothing."""

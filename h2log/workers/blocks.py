@@ -20,13 +20,14 @@ AHEAD: Final = 1024 * 1024
 class BlockWriter(LogWriter):
     """A `LogWriter` that takes whole lines; files, rotation, bound and notes are the same.
 
-    `accepted` counts the lines that are in the queue or were: those up to number N are written when
-    `written` is N. Numbers of lines are each worker's own.
+    `accepted` counts the lines and notes that are in the queue or were: those up to number N are
+    written when `done` is N. Numbers of lines are each worker's own.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.accepted = 0
+        self._told = 0  # notes that are written
         self._mark: Mark | None = None
         self._origins: deque[tuple[int, Entry]] = deque()  # of each block in the queue, with bytes
 
@@ -35,6 +36,11 @@ class BlockWriter(LogWriter):
         self._mark = mark
         if isinstance(self._out, LogFile):
             self._out.on_append = mark.at
+
+    @property
+    def done(self) -> int:
+        """How many lines and notes are written."""
+        return self.written + self._told
 
     @property
     def closed(self) -> bool:
@@ -65,33 +71,45 @@ class BlockWriter(LogWriter):
         last: int = 0,
         worker: int = 0,
         turn: tuple[int, int] = (0, 0),
+        upto: int = 0,
     ) -> None:
         """Take whole lines, numbers `first` to `last` of `worker`; drop and count them if full.
 
-        `turn` is a worker and which of its turns brings them.
+        `turn` is a worker and which of its turns brings them, 0 for what it cannot bring again.
+        With them `upto` of its lines are accounted for; `last`, if nothing else is said.
         """
         queue = self._queue
+        upto = upto or (last if worker else 0)
         if self._closed:
-            self.miss(lines, first, last, worker, "the log is closed")
+            self.miss(lines, first, last, worker, "the log is closed", upto=upto)
             return
         if queue.size and queue.size + len(block) > self.limit:
-            self.miss(lines, first, last, worker, self._failing or "the buffer is full")
+            reason = self._failing or "the buffer is full"
+            self.miss(lines, first, last, worker, reason, upto=upto)
             return
         self._taken += lines
         self.accepted += lines
         queue.add(block)
-        self._origins.append((len(block), (*turn, lines)))
+        self._origins.append((len(block), (*turn, lines, upto)))
         if self._blocking and queue.size >= self._max_buffer:
             self.overloaded = True
         self._write_soon(queue.size >= self.enough)
 
     def miss(
-        self, lines: int, first: int, last: int, worker: int, reason: str, kind: str = "dropped"
+        self,
+        lines: int,
+        first: int,
+        last: int,
+        worker: int,
+        reason: str,
+        kind: str = "dropped",
+        upto: int = 0,
     ) -> None:
-        """Count lines that are missing; a note will stand for them."""
+        """Count lines that are missing: a note will stand for them. `upto` as in `take_lines`."""
         self._taken += lines
         self.dropped += lines
-        self._queue.miss(lines, first, last, wall(), reason, kind, worker)
+        upto = upto or (last if worker else 0)
+        self.accepted += self._queue.miss(lines, first, last, wall(), reason, kind, worker, upto)
         self._write_soon(True)
 
     def _next(self) -> bool:
@@ -99,12 +117,15 @@ class BlockWriter(LogWriter):
         if not found:
             return False
         entries: list[Entry] = []
-        size = 0 if self._queue.note is not None else len(self._queue.data)
+        size = len(self._queue.data)
+        if (note := self._queue.note) is not None:
+            entries.append((note.worker, 0, 1, note.upto))
+            size = 0
         while size > 0 and self._origins:
             length, entry = self._origins.popleft()
             size -= length
             if entries and entries[-1][:2] == entry[:2]:
-                entry = (*entry[:2], entries.pop()[2] + entry[2])
+                entry = (*entry[:2], entries.pop()[2] + entry[2], entry[3])
             entries.append(entry)
         if self._mark is not None:
             self._mark.batch(entries)
@@ -112,6 +133,10 @@ class BlockWriter(LogWriter):
 
     def _wrote(self, lines: int) -> None:
         super()._wrote(lines)
+        queue = self._queue
+        if queue.note is not None:
+            lines = int(queue.offset == len(queue.data))
+            self._told += lines
         if self._mark is not None:
             self._mark.wrote(lines)
 

@@ -31,7 +31,7 @@ __all__ = ["Ending", "Entry", "Journal", "Left", "anonymous_file", "left_behind"
 SIZE: Final = 1024 * 1024
 """Bytes: some 6,000 requests, or the longest path that is allowed and a few thousand others."""
 _HEAD: Final = 64
-_END, _SEQUENCE, _ACKNOWLEDGED, _OPENED = 0, 1, 2, 3
+_END, _SEQUENCE, _ACKNOWLEDGED, _OPENED, _ARRIVALS = 0, 1, 2, 3, 4
 _ENTRY = re.compile(rb"(\d+) (\w+) (\S*) (\S*) (\w+) (\d+) (\d+) (\d+) ")
 _PLUS: Final = ord("+")
 _END_OF_REQUEST: Final = struct.Struct("=B32sHBQQQd")
@@ -128,9 +128,10 @@ class Journal:
         """Note the number of the last line that was made."""
         self._words[_SEQUENCE] = sequence
 
-    def acknowledged(self, sequence: int) -> None:
-        """Note the number of the last line that is taken care of."""
+    def acknowledged(self, sequence: int, arrivals: int = 0) -> None:
+        """Note the number of the last line that is taken care of, at an end and at an arrival."""
         self._words[_ACKNOWLEDGED] = sequence
+        self._words[_ARRIVALS] = arrivals
 
 
 class Entry(NamedTuple):
@@ -169,13 +170,15 @@ class Left(NamedTuple):
     """The number of the last line that was known to be taken care of."""
     opened: int
     """How many requests were opened, ever."""
+    arrivals: int
+    """How many lines at their arrival were known to be taken care of."""
 
 
 def left_behind(descriptor: int) -> Left:
     """Return what the page `descriptor` says. Its worker has ended."""
     data = os.pread(descriptor, SIZE, 0)
     if len(data) < _HEAD:
-        return Left([], {}, 0, 0, 0)
+        return Left([], {}, 0, 0, 0, 0)
     words = memoryview(data)[:_HEAD].cast("Q")
     end, at, entries = min(words[_END], len(data)), _HEAD, []
     endings: dict[str, Ending] = {}
@@ -206,4 +209,5 @@ def left_behind(descriptor: int) -> Left:
             )
         )
         at += 1
-    return Left(entries, endings, words[_SEQUENCE], words[_ACKNOWLEDGED], words[_OPENED])
+    counts = (words[number] for number in (_SEQUENCE, _ACKNOWLEDGED, _OPENED, _ARRIVALS))
+    return Left(entries, endings, *counts)

@@ -29,6 +29,7 @@ from h2log.workers.messages import (
     Configured,
     Connect,
     Dead,
+    Dismiss,
     Forget,
     GoOn,
     Held,
@@ -300,6 +301,7 @@ class Keeper:
             if 0 < worker.told <= obeyed and worker.number not in known:
                 self._departed.remove(worker)
                 os.close(worker.journal)
+                self._send(Dismiss(worker.number))
         for generation in list(self._unwanted):
             self.forget(generation)
 

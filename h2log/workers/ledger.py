@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from h2log.access.record import Session
+from h2log.access.record import AccessRecord, Session
 from h2log.clock import monotonic, wall
 from h2log.workers.blocks import BlockWriter
 from h2log.workers.facts import (
@@ -22,7 +22,7 @@ from h2log.workers.facts import (
 )
 from h2log.workers.journal import left_behind
 from h2log.workers.messages import APP, SESSION, Hello, OpenRequest, Span, Turn
-from h2log.workers.outputs import Outputs, lines_of
+from h2log.workers.outputs import Outputs, Place, lines_of
 
 __all__ = ["Ledger"]
 
@@ -45,6 +45,7 @@ class Ledger:
         self._outputs = outputs
         self._journal = journal
         self._sequence = 0  # the number of the last line that came, or was told to be missing
+        self._arrivals = 0  # the same of lines at an arrival
         self._greeted = False
         self._again = 0  # turns to come that were sent before
         self._sessions: dict[str, Session] = {}
@@ -75,6 +76,7 @@ class Ledger:
             mark for span in turn.spans if (mark := self._span(span, turn.turn, again)) is not None
         ]
         self._sequence = max(self._sequence, turn.last)
+        self._arrivals = max(self._arrivals, turn.arrivals)
         self._pending.append((turn.turn, marks))
         for step in turn.progress:
             if step.session in self._sessions:
@@ -89,18 +91,22 @@ class Ledger:
         if place is None:
             return None
         writer = place.writer
+        numbered = span.output not in (SESSION, APP)
+        told = again and not span.text and place.told(self.number, span.last)
+        if numbered:
+            place.came[self.number] = max(span.last, place.came.get(self.number, 0))
         if not span.text:
-            told = again and place.told(self.number, span.first, span.last)
-            if span.reason and not told:
-                writer.miss(span.lines, span.first, span.last, self.number, span.reason)
-            return None
+            if not span.reason or told:
+                return None
+            writer.miss(span.lines, span.first, span.last, self.number, span.reason)
+            return writer, writer.accepted
         text, lines = span.text, span.lines
         if again:
             text = place.unwritten(self.number, turn, text)
             lines = text.count(b"\n")
             if not lines:
                 return None
-        worker = self.number if span.output not in (SESSION, APP) else 0
+        worker = self.number if numbered else 0
         origin = (self.number, turn)
         writer.take_lines(text, lines, span.first, span.last, worker, origin)
         if place.app is not None:  # some of it is for the console, too
@@ -111,7 +117,7 @@ class Ledger:
         """Return the last turn that is taken care of and was not returned before, or 0."""
         done = 0
         pending = self._pending
-        while pending and all(w.closed or w.written >= mark for w, mark in pending[0][1]):
+        while pending and all(w.closed or w.done >= mark for w, mark in pending[0][1]):
             done = pending.popleft()[0]
         return done
 
@@ -130,12 +136,14 @@ class Ledger:
         now, stamp = monotonic(), wall()
         left = left_behind(self._journal)
         if not self._greeted:  # what it has told was told to an owner that is gone
-            self._sequence = left.acknowledged
+            self._sequence, self._arrivals = left.acknowledged, left.arrivals
+        fresh = {}
         for entry in left.entries:
             if entry.turn > self.turn and self._greeted and entry.id not in self._requests:
                 if entry.session not in self._sessions:
                     self._sessions[entry.session] = session_of_entry(entry, stamp, now)
                 self._requests[entry.id] = request_of_entry(entry, stamp, now)
+                fresh[entry.id] = entry.turn
         records = []
         for request in self._requests.values():
             session = self._sessions.get(request.session)
@@ -143,22 +151,48 @@ class Ledger:
                 session = _unknown(request)
             records.append(lost_record(request, session, now, left.endings.get(request.id)))
         self._requests.clear()
-        # Those whose line has come, and those that get one now, leave the rest. What was finished
-        # and not told cannot be known from what was open: it has a line too, or is counted.
-        missing = max(left.opened, left.sequence) - self._sequence - len(records)
-        first = self._sequence + 1 if left.sequence > self._sequence else 0
+        total = max(left.opened, left.sequence)
+        marks = []
         for place in self._outputs.access(self.generation):
-            last = left.sequence if first else 0
-            if missing > 0 and not place.told(self.number, first, last):
-                place.writer.miss(missing, first, last, self.number, reason, "lost")
-            if not records:
-                continue
-            for text, failed in lines_of(place, records):
-                if failed:
-                    place.writer.miss(1, 0, 0, self.number, failed)
-                else:
-                    place.writer.take_lines(text, text.count(b"\n"))
+            if place.immediate:
+                turn = place.before.get(self.number, (0, 0, 0))[0]
+                came = [r.opening() for r in records if fresh.get(r.id, 0) > turn]
+                known = max(self._arrivals, place.upto(self.number))
+                self._end(place, came, left.opened, known, left.opened, reason)
+            else:
+                known = max(self._sequence, place.upto(self.number))
+                self._end(place, records, total, known, left.sequence, reason)
+            marks.append((place.writer, place.writer.accepted))
+        self._pending.append((0, marks))
         self._close_sessions(now, LOST)
+
+    def _end(
+        self,
+        place: Place,
+        records: list[AccessRecord],
+        total: int,
+        known: int,
+        last: int,
+        reason: str,
+    ) -> None:
+        """Write the last lines of an output, of `records`; `last` is the last number that was used.
+
+        `total` requests were there, `known` of them are accounted for. Those, and the ones that get
+        a line now, leave the rest. What was finished and not told cannot be known from what was
+        open: it has a line too, or is counted.
+        """
+        writer, number = place.writer, self.number
+        missing = total - known - len(records)
+        if missing > 0:
+            first, last = (known + 1, last) if last > known else (0, 0)
+            upto = total - len(records)
+            writer.miss(missing, first, last, number, reason, "lost", upto)
+        for kept, text, failed in lines_of(place, records):
+            upto = total - len(records) + kept
+            if failed:
+                writer.miss(1, 0, 0, number, failed, upto=upto)
+            else:
+                writer.take_lines(text, text.count(b"\n"), 0, 0, number, (number, 0), upto)
 
     def left(self) -> None:
         """The worker has ended in order: what was still connected then is no more."""
@@ -174,6 +208,7 @@ class Ledger:
                 texts.append(self._outputs.session_line(self.generation, session))
             block = "".join(texts).encode("utf-8", "backslashreplace")
             place.writer.take_lines(block, len(texts))
+            self._pending.append((0, [(place.writer, place.writer.accepted)]))
         self._sessions.clear()
 
 

@@ -236,6 +236,7 @@ class Lines:
                 self._ended,
                 self._gone,
                 steps,
+                self._arrivals,
             )
         )
         self._sessions = []
@@ -283,8 +284,8 @@ class Lines:
             again,
         )
 
-    def _acknowledged(self, sequence: int) -> None:
-        self._journal.acknowledged(sequence)
+    def _acknowledged(self, sequence: int, arrivals: int) -> None:
+        self._journal.acknowledged(sequence, arrivals)
         if self._missing:
             self.turn_soon()
         if not self.overloaded:

@@ -21,19 +21,20 @@ __all__ = ["Link"]
 class Link:
     """Sends turns, in order. `greet` makes the first message of each new connection.
 
-    `acknowledged` is called with the number of the last line that is taken care of.
+    `acknowledged` is called with the number of the last line that is taken care of, and with that
+    of the last one at an arrival.
     """
 
     def __init__(
-        self, greet: Callable[[int, int], Hello], acknowledged: Callable[[int], None]
+        self, greet: Callable[[int, int], Hello], acknowledged: Callable[[int, int], None]
     ) -> None:
         self._greet = greet
         self._told = acknowledged
         self._channel: Channel | None = None
-        self._kept: deque[tuple[int, int, bytes]] = deque()  # turn, its last line, frame
+        self._kept: deque[tuple[int, int, int, bytes]] = deque()  # turn, its last lines, frame
         self._empty = asyncio.Event()
         self._empty.set()
-        self._sequence = 0
+        self._sequence = self._arrivals = 0
         self.kept = 0
         """Bytes of the turns that are not acknowledged."""
 
@@ -49,13 +50,13 @@ class Link:
         channel = Channel(sock, with_owner, self._received, self._lost)
         self._channel = channel
         channel.send(frame(encode(self._greet(self._sequence, len(self._kept)))))
-        for _, _, data in self._kept:
+        for *_, data in self._kept:
             channel.send(data)
 
     def send(self, turn: Turn) -> None:
         """Send a turn, and keep it."""
         data = frame(encode(turn))
-        self._kept.append((turn.turn, turn.last, data))
+        self._kept.append((turn.turn, turn.last, turn.arrivals, data))
         self.kept += len(data)
         self._empty.clear()
         if self._channel is not None:
@@ -88,8 +89,8 @@ class Link:
             return
         kept = self._kept
         while kept and kept[0][0] <= message.turn:
-            _, self._sequence, data = kept.popleft()
+            _, self._sequence, self._arrivals, data = kept.popleft()
             self.kept -= len(data)
         if not kept:
             self._empty.set()
-        self._told(self._sequence)
+        self._told(self._sequence, self._arrivals)

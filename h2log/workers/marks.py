@@ -36,10 +36,12 @@ _PAYLOAD: Final = 128
 _ROOM: Final = SLOT // 2 - 64 - _PAYLOAD
 _WORD: Final = 8
 
-Entry = tuple[int, int, int]
-"""A worker, 0 for the owner itself; its turn; lines."""
-Written = dict[int, tuple[int, int]]
-"""By worker: a turn before which all is written, and how many lines of that turn are."""
+Entry = tuple[int, int, int, int]
+"""A worker, 0 for the owner itself; its turn, 0 for what the owner says of it, a note or the lines
+of its end; lines; how many of the worker's lines are accounted for with them, 0 without numbers."""
+Written = dict[int, tuple[int, int, int]]
+"""By worker: a turn before which all is written, how many lines of that turn are; and how many of
+its lines are accounted for: they stand here, are told to be missing, or were left out."""
 
 
 class _Record(msgspec.Struct, array_like=True):
@@ -59,14 +61,17 @@ def new_marks() -> int:
 
 def advance(written: Written, entries: Iterable[Entry], lines: int) -> None:
     """Add the first `lines` lines of `entries` to what is written."""
-    for worker, turn, count in entries:
+    for worker, turn, count, upto in entries:
         took = min(count, lines)
         lines -= took
         if not took:
             return
-        last, of_it = written.get(worker, (0, 0))
-        if worker and last <= turn:
-            written[worker] = (turn, took + (of_it if last == turn else 0))
+        if not worker:
+            continue
+        last, of_it, known = written.get(worker, (0, 0, 0))
+        if turn and last <= turn:
+            last, of_it = turn, took + (of_it if last == turn else 0)
+        written[worker] = (last, of_it, max(known, upto - (count - took)))
 
 
 class Mark:
@@ -91,7 +96,7 @@ class Mark:
     def batch(self, entries: list[Entry]) -> None:
         """Put down what is about to be written; all that was before is, as far as `wrote` said."""
         advance(self.written, self._entries, self._lines)
-        for worker, _, _ in self._entries:
+        for worker, *_ in self._entries:
             if worker not in self._workers:
                 self.written.pop(worker, None)
         self._entries = entries
@@ -203,7 +208,8 @@ class Marks:
 
 def _merge(written: Written, other: Written) -> None:
     for worker, place in other.items():
-        written[worker] = max(place, written.get(worker, place))
+        last, of_it, upto = written.get(worker, place)
+        written[worker] = (*max(place[:2], (last, of_it)), max(place[2], upto))
 
 
 def _left(slot: mmap.mmap) -> tuple[_Record, tuple[int, ...]] | None:

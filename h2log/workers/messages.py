@@ -3,7 +3,8 @@
     supervisor <-> worker    Start, Link, Drain, Hurry, Renew, Inspect
                                                                 |  Ready, Failed, Beat, Wish, Open,
                                                                 |  Unlinked, Told
-    supervisor <-> owner     Configure, Connect, Dead, Forget, Reopen, Say, Hold, GoOn, Close
+    supervisor <-> owner     Configure, Connect, Dead, Dismiss, Forget, Reopen, Say, Hold, GoOn,
+                             Close
                                                                 |  Configured, Refused, Pulse, Held
     worker     <-> owner     Hello, Turn, Bye                   |  Ack
 
@@ -31,6 +32,7 @@ __all__ = [
     "Configured",
     "Connect",
     "Dead",
+    "Dismiss",
     "Doing",
     "Drain",
     "Failed",
@@ -157,7 +159,10 @@ class Hello(_Message, frozen=True):
 
 
 class Turn(_Message, frozen=True):
-    """What has happened in a turn of a worker's loop; `last` is the number of its last record."""
+    """What has happened in a turn of a worker's loop; `last` is the number of its last record.
+
+    `arrivals` is how many requests have had a line at their arrival, or were left out.
+    """
 
     turn: int
     last: int
@@ -167,6 +172,7 @@ class Turn(_Message, frozen=True):
     ended: list[str]
     gone: list[str]
     progress: list[Progress]
+    arrivals: int = 0
 
 
 class Bye(_Message, frozen=True):
@@ -324,6 +330,12 @@ class Dead(_Message, frozen=True):
     reason: str
 
 
+class Dismiss(_Message, frozen=True):
+    """Nobody will be told of the end of a worker again."""
+
+    worker: int
+
+
 class Forget(_Message, frozen=True):
     """A generation has no workers any more."""
 
@@ -374,7 +386,7 @@ class Pulse(_Message, frozen=True):
     """The owner is alive; how each open log does (`Health`), and its tasks that have not ended.
 
     It has obeyed so many of the supervisor's messages; `workers` are those whose accounts it has
-    not closed.
+    not closed, or not yet written.
     """
 
     health: list[dict[str, Any]]
@@ -390,7 +402,7 @@ encode = _encoder.encode
 to_worker: Final = msgspec.msgpack.Decoder(Start | Link | Drain | Hurry | Renew | Inspect)
 from_worker: Final = msgspec.msgpack.Decoder(Ready | Failed | Beat | Wish | Open | Unlinked | Told)
 to_owner: Final = msgspec.msgpack.Decoder(
-    Configure | Connect | Dead | Forget | Reopen | Say | Hold | GoOn | Close
+    Configure | Connect | Dead | Dismiss | Forget | Reopen | Say | Hold | GoOn | Close
 )
 from_owner: Final = msgspec.msgpack.Decoder(Configured | Refused | Pulse | Held)
 with_owner: Final = msgspec.msgpack.Decoder(Hello | Turn | Bye | Ack)

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from io import BytesIO
 from typing import Any, Final
 
 import msgspec
 
-from h2log.access.notes import read_note
 from h2log.access.record import AccessRecord, Session
 from h2log.access.session_formats import SESSION_FORMATS
 from h2log.config import LogSettings
@@ -38,15 +36,8 @@ from h2log.workers.messages import APP, SESSION
 __all__ = ["Outputs", "Place", "lines_of"]
 
 _TAIL: Final = 64 * 1024 * 1024
-"""Bytes at a file's end among which notes are looked for. One process writes a few MiB at the most
-without their being acknowledged (see `BlockWriter.behind`); but when one after the other is killed,
-those of a worker that was late are further back."""
-_REMEMBERED: Final = 60.0
-"""Seconds within which every worker has come with what it has to send again, or is replaced."""
-
-
-Note = tuple[int, int, int]
-"""Worker, first and last number of lines that are missing."""
+"""Bytes at a file's end among which the beginning of its last line is looked for."""
+_NOTHING: Final = (0, 0, 0)
 
 
 class Place:
@@ -63,22 +54,30 @@ class Place:
         """Where it is put down what is written."""
         self.before: Written = {}
         """What another process has written of that which workers send again."""
-        self.notes: list[Note] = []
-        """What the last notes of another process tell."""
+        self.came: dict[int, int] = {}
+        """By worker: how many of its lines have come, or were told to be missing."""
+
+    def upto(self, worker: int) -> int:
+        """Return how many of a worker's lines are accounted for, here or by another process."""
+        return max(self.came.get(worker, 0), self.before.get(worker, _NOTHING)[2])
+
+    def forget(self, worker: int) -> None:
+        """Nothing of a worker will come again."""
+        self.before.pop(worker, None)
+        self.came.pop(worker, None)
 
     def unwritten(self, worker: int, turn: int, text: bytes) -> bytes:
         """Return the lines of a worker's turn that no other process has written."""
-        last, lines = self.before.get(worker, (0, 0))
+        last, lines, upto = self.before.get(worker, _NOTHING)
         if turn != last:
             return text if turn > last else b""
         known = text.split(b"\n", lines)
-        self.before[worker] = (last, lines - len(known) + 1)
+        self.before[worker] = (last, lines - len(known) + 1, upto)
         return known[-1]
 
-    def told(self, worker: int, first: int, last: int) -> bool:
-        """Say whether a note of another process tells that these lines of a worker are missing."""
-        notes = self.notes if first else []
-        return any(who == worker and a <= first and last <= z for who, a, z in notes)
+    def told(self, worker: int, last: int) -> bool:
+        """Say whether another process has told what became of a worker's lines up to `last`."""
+        return 0 < last <= self.before.get(worker, _NOTHING)[2]
 
     async def open(self) -> None:
         """Open. Raises UsageError."""
@@ -108,7 +107,7 @@ class Outputs:
         """Set up a generation. Raises UsageError when an output cannot be opened; nothing changes.
 
         `again` says that another process wrote to these files until it was killed: the end of one
-        is made whole lines again, and remembered.
+        is made whole lines again.
         """
         generation = _Generation(settings)
         redact = redaction_of(settings)
@@ -159,11 +158,10 @@ class Outputs:
             if place.mark is not None:
                 place.writer.watched(place.mark)
         if (old := self._open.get(key)) is not None:
-            place.before, place.notes = old.before, old.notes
+            place.before, place.came = old.before, old.came
             place.writer.follow(old.writer)
         elif again and is_file_path(path):
-            place.notes = _last_notes(path)
-            asyncio.get_running_loop().call_later(_REMEMBERED, place.notes.clear)
+            _cut_last_line(path)
 
     async def _close(self, place: Place) -> None:
         await place.close()
@@ -192,11 +190,18 @@ class Outputs:
         return None if found is None else found.places.get(index)
 
     def access(self, generation: int) -> list[Place]:
-        """Return the outputs of finished requests."""
+        """Return the outputs of requests."""
         found = self._generations.get(generation)
         if found is None:
             return []
-        return [p for p in found.places.values() if p.selection is not None and not p.immediate]
+        return [place for place in found.places.values() if place.selection is not None]
+
+    def dismiss(self, worker: int) -> None:
+        """The end of a worker is told, and known to be: nothing of it will come again."""
+        if self.marks is not None:
+            self.marks.forget(worker)
+        for place in self._open.values():
+            place.forget(worker)
 
     def session_line(self, generation: int, session: Session) -> str:
         """Return the line of a session's end, nothing without a session log."""
@@ -280,11 +285,8 @@ def _place(index: int, output: Any, settings: LogSettings, redact: Any) -> Place
     return place
 
 
-def _last_notes(path: str) -> list[Note]:
-    """Return what notes tell at a file's end; what was begun of a line is cut off.
-
-    That will come again.
-    """
+def _cut_last_line(path: str) -> None:
+    """Cut off what was begun of a line at a file's end: it will come again."""
     try:
         with open(path, "rb+") as file:
             size = file.seek(0, os.SEEK_END)
@@ -294,20 +296,17 @@ def _last_notes(path: str) -> list[Note]:
             if whole < len(tail) and (whole or size <= _TAIL):
                 file.truncate(size - len(tail) + whole)
     except (OSError, ValueError):  # not there, or no file that could be read
-        return []
-    notes: list[Note] = []
-    for line in BytesIO(tail[:whole]):
-        if line[:1] == b"#" or (line[:1] == b"{" and b"h2log.note" in line):
-            try:
-                note = read_note(line.decode().rstrip("\n"))
-            except ValueError:
-                continue
-            notes.append((note.worker, note.first, note.last))
-    return notes
+        pass
 
 
-def lines_of(place: Place, records: list[AccessRecord]) -> list[tuple[bytes, str]]:
-    """Return the blocks that an output has for `records`, or why it has none."""
-    if place.selection is None:
+def lines_of(place: Place, records: list[AccessRecord]) -> list[tuple[int, bytes, str]]:
+    """Return the blocks that an output has for `records`, or why it has none.
+
+    With each stands the place in `records` of the last one that it is for, from 1.
+    """
+    if place.selection is None or not records:
         return []
-    return [(text, failed) for _, text, failed in place.selection.lines(records)]
+    found = {id(record): number for number, record in enumerate(records, 1)}
+    return [
+        (found[id(kept[-1])], text, failed) for kept, text, failed in place.selection.lines(records)
+    ]

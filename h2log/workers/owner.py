@@ -40,6 +40,7 @@ from h2log.workers.messages import (
     Configured,
     Connect,
     Dead,
+    Dismiss,
     Forget,
     GoOn,
     Held,
@@ -83,6 +84,8 @@ class _Client:
         self.journal = journal
         self.channel: Channel | None = None
         self.ended = False
+        self.settled = False
+        """Its account is closed; the last lines may still be on their way."""
         self.reason: str | None = None
 
 
@@ -148,6 +151,8 @@ class Owner:
                 self._connect(order, descriptors)
             case Dead():
                 self._dead(order)
+            case Dismiss():
+                self._outputs.dismiss(order.worker)
             case Forget():
                 await self._outputs.forget(order.generation)
             case Reopen():
@@ -188,7 +193,8 @@ class Owner:
         client = _Client(Ledger(number, order.generation, self._outputs, journal), journal)
         before = self._clients.get(number)
         if before is not None:  # the other end of that one has not come to the worker
-            os.close(before.journal)
+            if not before.settled:
+                os.close(before.journal)
             if before.channel is not None:
                 before.channel.close()
         self._clients[number] = client
@@ -251,20 +257,23 @@ class Owner:
 
     def _settle(self, number: int) -> None:
         """Close a worker's account, once it is known how it ended."""
-        client = self._clients[number]
-        reason = client.reason or (_ORPHANED if self._orphan else None)
-        if not client.ended or not (client.ledger.clean or reason):
+        client = self._clients.get(number)
+        if client is None:
             return
+        reason = client.reason or (_ORPHANED if self._orphan else None)
+        if client.settled or not client.ended or not (client.ledger.clean or reason):
+            return
+        client.settled = True
         if client.ledger.clean:
             client.ledger.left()
         else:
             assert reason is not None
             client.ledger.lost(reason)
-        del self._clients[number]
-        if self._outputs.marks is not None:
-            self._outputs.marks.forget(number)
+            for writer in self._outputs.all:
+                writer.flush_soon()
         os.close(client.journal)
-        if not self._clients:
+        self._look()
+        if all(other.settled for other in self._clients.values()):
             self._idle.set()
 
     # What was written
@@ -280,11 +289,14 @@ class Owner:
             self._look_due = None
         again = False
         self._taken = 0
-        for client in self._clients.values():
+        for number, client in list(self._clients.items()):
             turn = client.ledger.acknowledge()
             if turn and client.channel is not None:
                 client.channel.send(frame(encode(Ack(turn))))
-            again = again or client.ledger.pending
+            if client.ledger.pending:
+                again = True
+            elif client.settled:
+                del self._clients[number]
         full = self._full = self._outputs.full
         self._pause_or_resume()
         if full:

@@ -12,27 +12,13 @@ from threading import Event
 import msgspec
 import pytest
 
-from h2log.access.notes import json_note
 from h2log.config import LogSettings, build
 from h2log.errors import UsageError
 from h2log.workers.ledger import Ledger
 from h2log.workers.marks import SLOT, Mark, Marks, Written, new_marks
 from h2log.workers.messages import APP, SESSION, Hello, Span, Turn
-from h2log.workers.outputs import Outputs, Place
+from h2log.workers.outputs import Outputs
 from tests.support import PATIENCE, eventually
-
-FIELDS = {
-    "worker": 2,
-    "lines": 10,
-    "first": 11,
-    "last": 20,
-    "since": "2026-11-20T13:31:59+00:00",
-    "reason": "the owner of the log takes nothing",
-}
-NOTES = {
-    "text": '#dropped worker=2 lines=10 seq=11-20 since=2026-11-20T13:31:59+00:00 reason="x"\n',
-    "json": json_note("dropped", FIELDS),
-}
 
 
 @pytest.fixture
@@ -68,19 +54,20 @@ def left(page: int, path: Path) -> Written:
     return Marks(page).take("key", str(path))[1]
 
 
-BATCH = [(1, 5, 3), (2, 7, 2), (0, 0, 1), (1, 6, 2)]
+BATCH = [(1, 5, 3, 13), (2, 7, 2, 0), (0, 0, 1, 0), (1, 6, 2, 16), (2, 0, 1, 30)]
 
 
 @pytest.mark.parametrize(
     ("lines", "found"),
     [
         (0, {}),
-        (2, {1: (5, 2)}),
-        (3, {1: (5, 3)}),
-        (4, {1: (5, 3), 2: (7, 1)}),
-        (6, {1: (5, 3), 2: (7, 2)}),
-        (7, {1: (6, 1), 2: (7, 2)}),
-        (8, {1: (6, 2), 2: (7, 2)}),
+        (2, {1: (5, 2, 12)}),
+        (3, {1: (5, 3, 13)}),
+        (4, {1: (5, 3, 13), 2: (7, 1, 0)}),
+        (6, {1: (5, 3, 13), 2: (7, 2, 0)}),
+        (7, {1: (6, 1, 15), 2: (7, 2, 0)}),
+        (8, {1: (6, 2, 16), 2: (7, 2, 0)}),
+        (9, {1: (6, 2, 16), 2: (7, 2, 30)}),
     ],
 )
 @pytest.mark.parametrize("told", [True, False], ids=["told", "found in the file"])
@@ -108,30 +95,30 @@ def test_one_write_after_the_other(page: int, tmp_path: Path) -> None:
     path = tmp_path / "log"
     with path.open("wb+", buffering=0) as file:
         mark = marked(page, path, 1, 2)
-        mark.batch([(1, 1, 2)])
+        mark.batch([(1, 1, 2, 0)])
         mark.at(file.fileno(), 0, 0)
         file.write(b"x\nx\n")
         mark.wrote(2)
-        mark.batch([(1, 2, 1), (2, 1, 1)])
+        mark.batch([(1, 2, 1, 0), (2, 1, 1, 0)])
         mark.at(file.fileno(), 4, 0)
         file.write(b"x\n")
         mark.wrote(1)
         mark.at(file.fileno(), 6, -1)
         file.write(b"of a deleted file\n")
-        assert left(page, path) == {1: (2, 1)}
+        assert left(page, path) == {1: (2, 1, 0)}
         mark = marked(page, path, 1, 2)
-        mark.batch([(1, 2, 4)])  # the rest of it
+        mark.batch([(1, 2, 4, 0)])  # the rest of it
         mark.wrote(3)
-        assert left(page, path) == {1: (2, 4)}
+        assert left(page, path) == {1: (2, 4, 0)}
     marks = Marks(page)
     marks.workers.add(1)
     first, _ = marks.take("key", str(path))
     second, _ = marks.take("key", str(path))
     assert first is not None and second is not None
-    first.batch([(1, 3, 1)])
+    first.batch([(1, 3, 1, 9)])
     first.wrote(1)
     marks.leave(first)
-    assert second.written == {1: (3, 1)}  # another output of the same name knows of it
+    assert second.written == {1: (3, 1, 9)}  # another output of the same name knows of it
     marks.forget(1)
     assert second.written == {}
     assert os.fstat(page).st_size == 2 * SLOT
@@ -241,7 +228,7 @@ async def test_an_owner_that_cannot_begin_forgets_nothing(
     """What another has written is known to the one after it, which can open the logs."""
     mark = Marks(page).take(f"access {tmp_path / 'access.log'}", str(tmp_path / "access.log"))[0]
     assert mark is not None
-    mark.batch([(1, 1, 3)])
+    mark.batch([(1, 1, 3, 3)])
     mark.wrote(3)
     (tmp_path / "session.log").mkdir()
     for _ in range(2):
@@ -254,24 +241,19 @@ async def test_an_owner_that_cannot_begin_forgets_nothing(
     outputs.marks = Marks(page)
     await outputs.configure(1, log, again=True)
     place = outputs.place(1, 0)
-    assert place is not None and place.before == {1: (1, 3)}
+    assert place is not None and place.before == {1: (1, 3, 3)}
     await outputs.close()
 
 
-@pytest.mark.parametrize("kind", NOTES)
-async def test_what_notes_tell_is_not_told_again(
-    tmp_path: Path, log: LogSettings, kind: str
-) -> None:
-    """Notes are known; what was begun of a line is cut off, and comes again."""
+async def test_what_was_begun_of_a_line_is_cut_off(tmp_path: Path, log: LogSettings) -> None:
+    """It comes again: nobody has put down that it is there."""
     path = tmp_path / "access.log"
-    path.write_bytes(b"one\ntwo\n" + NOTES[kind].encode() + b"thr")
+    path.write_bytes(b"one\ntwo\nthr")
     outputs = Outputs()
     await outputs.configure(1, log, again=True)
     place = outputs.place(1, 0)
-    assert isinstance(place, Place)
-    assert path.read_bytes().endswith(NOTES[kind].encode())
-    assert place.told(2, 11, 20) and place.told(2, 12, 15)
-    assert not place.told(1, 11, 20) and not place.told(2, 11, 21)
-    assert not place.told(2, 0, 0)  # numbers that nobody knows
-    assert place.unwritten(1, 1, b"two\n") == b"two\n"  # nobody has put down that it is there
+    assert place is not None
+    assert path.read_bytes() == b"one\ntwo\n"
+    assert place.unwritten(1, 1, b"two\n") == b"two\n"
+    assert not place.told(1, 1)
     await outputs.close()
