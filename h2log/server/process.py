@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import gc
 import logging
 import os
@@ -24,13 +23,13 @@ from h2log.errors import StartupError, UsageError
 from h2log.logfile.faults import install
 from h2log.server.logs import Logs
 from h2log.server.loop import loop_factory
+from h2log.server.memory import give_back_memory, tune_allocator
 from h2log.server.renewal import LOOK_EVERY, PairWatch, hung_up, renewed
 from h2log.server.server import Server
 from h2log.server.sockets import given_sockets, listening
 from h2log.server.tls import tls_context
 
 __all__ = [
-    "give_back_memory",
     "leave_soon",
     "serve_process",
     "start_application",
@@ -44,14 +43,6 @@ _Result = TypeVar("_Result")
 
 _LAST_WORDS = 2.0
 """Seconds for the process to end by itself once the server has stopped."""
-
-# mallopt(3)'s parameters and the values for them.
-_M_TRIM_THRESHOLD = -1
-_M_MMAP_THRESHOLD = -3
-_KEPT_BYTES = 16 * 1024 * 1024
-# uvloop's read buffer of each TLS connection is of this size: mapped, it takes only the pages that
-# were ever used, a few of its 64. What we allocate again and again stays below (`FILE_CHUNK`).
-_MAPPED_FROM = 256 * 1024
 
 
 class Serves(Protocol):
@@ -131,7 +122,7 @@ def run_on(
 
 def tune() -> None:
     """Set up the process for a server: memory, the collector, descriptors. What is alive stays."""
-    _tune_allocator()
+    tune_allocator()
     # What is alive now lives as long as the server: the collector need not look at it again, nor
     # at the few objects of each request as often as its default of 700 would have it.
     gc.collect()
@@ -169,32 +160,6 @@ def _raise_descriptor_limit() -> None:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         except (ValueError, OSError):  # macOS has a lower bound of its own
-            pass
-
-
-def _tune_allocator() -> None:
-    """Keep freed memory of a few responses' size, where the C library is glibc.
-
-    Its defaults give blocks of 128 KiB and more, and the heap's end, back to the system at once:
-    a large file's pieces would be paged in anew each time, a third of the cost of sending it.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError):  # musl
-        return
-    mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES)
-    mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM)
-
-
-def give_back_memory() -> None:
-    """Give what the last load left to the system again, where the C library is glibc."""
-    gc.collect()
-    if sys.platform.startswith("linux"):
-        try:
-            ctypes.CDLL(None).malloc_trim(0)
-        except (AttributeError, OSError):  # musl
             pass
 
 

@@ -28,6 +28,7 @@ from h2log.errors import UsageError
 from h2log.logfile.applog import configure
 from h2log.logfile.faults import install
 from h2log.server.loop import loop_factory
+from h2log.server.memory import give_back_memory
 from h2log.workers.blocks import AHEAD
 from h2log.workers.channel import Channel, frame
 from h2log.workers.ledger import Ledger
@@ -69,6 +70,9 @@ _PACE: Final = 0.01
 """Seconds between two looks at what a worker has sent: some 60 KB at full speed, which its socket
 holds, also when the worker is killed meanwhile."""
 _PULSE: Final = 0.5
+_REST: Final = 5
+"""Pulses without a line after which memory is given back: what bursts of lines have left free in
+pieces would be kept for good, more of it after each that is larger than those before."""
 _STRAGGLE: Final = 1.0
 """Seconds for the socket of a worker that has ended to end as well: its children may have it."""
 _LAST_LOOK: Final = 5.0
@@ -102,6 +106,7 @@ class Owner:
         self._look_due: asyncio.TimerHandle | None = None
         self._obeyed = 0  # messages of the supervisor
         self._taken = 0  # bytes of lines since the last look
+        self._worked = False  # a turn has come since the last pulse
         self._full = False  # an output takes no more
         self._holding = False  # somebody else writes to standard output
         self._paused = False
@@ -137,7 +142,11 @@ class Owner:
             self._settle(number)
 
     async def _beat(self) -> None:
+        quiet = _REST  # pulses
         while True:
+            quiet, self._worked = (0, False) if self._worked else (quiet + 1, False)
+            if quiet == _REST:
+                give_back_memory()
             health = [msgspec.to_builtins(health) for health in self._outputs.health()]
             pulse = Pulse(health, len(asyncio.all_tasks()), self._obeyed, list(self._clients))
             self._control.send(frame(encode(pulse)))
@@ -216,6 +225,7 @@ class Owner:
         match message:
             case Turn():
                 ledger.take(message)
+                self._worked = True
                 self._taken += sum(len(span.text) for span in message.spans)
                 if self._taken > AHEAD or (not self._paused and self._outputs.full):
                     self._look()

@@ -28,8 +28,8 @@ from h2log.logfile.applog import IdFilter, LineFormatter, WriterHandler, configu
 from h2log.logfile.faults import install
 from h2log.server.logs import redaction_of
 from h2log.server.loop import loop_factory
+from h2log.server.memory import give_back_memory
 from h2log.server.process import (
-    give_back_memory,
     leave_soon,
     start_application,
     stop_application,
