@@ -115,6 +115,8 @@ class BlockWriter(LogWriter):
     def _next(self) -> bool:
         found = super()._next()
         if not found:
+            if self._mark is not None:
+                self._mark.batch([])
             return False
         entries: list[Entry] = []
         size = len(self._queue.data)

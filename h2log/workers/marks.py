@@ -139,6 +139,18 @@ class Mark:
         """Nothing of a worker will come again."""
         self.written.pop(worker, None)
 
+    def merge(self, written: Written) -> None:
+        """Know what another has written to the same output, and put it down between two batches."""
+        _merge(self.written, written)
+        if not self._entries:
+            self.batch([])
+
+    def so_far(self) -> Written:
+        """Return what is written."""
+        written = dict(self.written)
+        advance(written, self._entries, self._lines)
+        return written
+
     def end(self) -> Written:
         """Leave the slot to others; return what is written."""
         advance(self.written, self._entries, self._lines)
@@ -173,6 +185,9 @@ class Marks:
         """
         left = self._left.pop(key, [])
         written: Written = {}
+        for beside in self._taken.values():
+            if beside.key == key:
+                _merge(written, beside.so_far())
         for _, record, place in left:
             found = dict(record.written)
             advance(found, record.entries, place[5] + (_more(path, *place[1:5]) if place[0] else 0))
@@ -197,7 +212,7 @@ class Marks:
         written = mark.end()
         for other in self._taken.values():
             if other.key == mark.key:
-                _merge(other.written, written)
+                other.merge(written)
 
     def forget(self, worker: int) -> None:
         """Nothing of a worker will come again."""

@@ -119,6 +119,7 @@ def test_one_write_after_the_other(page: int, tmp_path: Path) -> None:
     first.wrote(1)
     marks.leave(first)
     assert second.written == {1: (3, 1, 9)}  # another output of the same name knows of it
+    assert left(page, path) == {1: (3, 1, 9)}  # and puts it down at once
     marks.forget(1)
     assert second.written == {}
     assert os.fstat(page).st_size == 2 * SLOT
