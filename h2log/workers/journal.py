@@ -31,7 +31,7 @@ __all__ = ["Ending", "Entry", "Journal", "Left", "anonymous_file", "left_behind"
 SIZE: Final = 1024 * 1024
 """Bytes: some 6,000 requests, or the longest path that is allowed and a few thousand others."""
 _HEAD: Final = 64
-_END, _SEQUENCE, _ACKNOWLEDGED, _OPENED, _ARRIVALS = 0, 1, 2, 3, 4
+_END, _SEQUENCE, _ACKNOWLEDGED, _OPENED, _ARRIVALS, _SESSION_LINES, _SESSIONS = range(7)
 _ENTRY = re.compile(rb"(\d+) (\w+) (\S*) (\S*) (\w+) (\d+) (\d+) (\d+) ")
 _PLUS: Final = ord("+")
 _END_OF_REQUEST: Final = struct.Struct("=B32sHBQQQd")
@@ -133,6 +133,11 @@ class Journal:
         self._words[_ACKNOWLEDGED] = sequence
         self._words[_ARRIVALS] = arrivals
 
+    def sessions(self, lines: int, now: int) -> None:
+        """Note how many lines of the session log were made, and how many sessions are open."""
+        self._words[_SESSION_LINES] = lines
+        self._words[_SESSIONS] = now
+
 
 class Entry(NamedTuple):
     """A request as the page has it."""
@@ -172,13 +177,17 @@ class Left(NamedTuple):
     """How many requests were opened, ever."""
     arrivals: int
     """How many lines at their arrival were known to be taken care of."""
+    session_lines: int
+    """How many lines of the session log were made."""
+    sessions: int
+    """How many sessions were open that have a line there."""
 
 
 def left_behind(descriptor: int) -> Left:
     """Return what the page `descriptor` says. Its worker has ended."""
     data = os.pread(descriptor, SIZE, 0)
     if len(data) < _HEAD:
-        return Left([], {}, 0, 0, 0, 0)
+        return Left([], {}, 0, 0, 0, 0, 0, 0)
     words = memoryview(data)[:_HEAD].cast("Q")
     end, at, entries = min(words[_END], len(data)), _HEAD, []
     endings: dict[str, Ending] = {}
@@ -209,5 +218,4 @@ def left_behind(descriptor: int) -> Left:
             )
         )
         at += 1
-    counts = (words[number] for number in (_SEQUENCE, _ACKNOWLEDGED, _OPENED, _ARRIVALS))
-    return Left(entries, endings, *counts)
+    return Left(entries, endings, *words[_SEQUENCE : _SESSIONS + 1])

@@ -91,7 +91,7 @@ class Ledger:
         if place is None:
             return None
         writer = place.writer
-        numbered = span.output not in (SESSION, APP)
+        numbered = span.output != APP
         told = again and not span.text and place.told(self.number, span.last)
         if numbered:
             place.came[self.number] = max(span.last, place.came.get(self.number, 0))
@@ -164,7 +164,7 @@ class Ledger:
                 self._end(place, records, total, known, left.sequence, reason)
             marks.append((place.writer, place.writer.accepted))
         self._pending.append((0, marks))
-        self._close_sessions(now, LOST)
+        self._close_sessions(now, LOST, left.session_lines + left.sessions, reason)
 
     def _end(
         self,
@@ -198,16 +198,23 @@ class Ledger:
         """The worker has ended in order: what was still connected then is no more."""
         self._close_sessions(monotonic(), SHUT)
 
-    def _close_sessions(self, now: float, reason: str) -> None:
+    def _close_sessions(self, now: float, reason: str, total: int = 0, killed: str = "") -> None:
+        """Write the last lines of sessions; of `total` lines some may have gone with the worker."""
         place = self._outputs.place(self.generation, SESSION)
-        if place is not None and self._sessions:
+        if place is not None:
+            count = total - len(self._sessions)
+            missing = count - place.upto(self.number)
+            if missing > 0:
+                place.writer.miss(missing, 0, 0, self.number, killed, "lost", count)
             texts = []
             for session in self._sessions.values():
                 session.reason = reason
                 session.duration = max(0.0, now - session.opened)
                 texts.append(self._outputs.session_line(self.generation, session))
             block = "".join(texts).encode("utf-8", "backslashreplace")
-            place.writer.take_lines(block, len(texts))
+            if texts:
+                origin = (self.number, 0)
+                place.writer.take_lines(block, len(texts), 0, 0, self.number, origin, total)
             self._pending.append((0, [(place.writer, place.writer.accepted)]))
         self._sessions.clear()
 

@@ -109,6 +109,7 @@ class Lines:
         self._arrived: list[AccessRecord] = []  # for the immediate outputs
         self._arrivals = 0
         self._texts: list[str] = []  # of the session log
+        self._session_lines = 0
         self._known: dict[str, Session] = {}  # what the owner knows, or is about to
         self._sessions: list[Session] = []
         self._gone: list[str] = []
@@ -150,12 +151,15 @@ class Lines:
         """Take a session's event."""
         if self._session_line is not None:
             self._texts.append(self._session_line((event, session)))
+            self._session_lines += 1
             if event == "opened":
                 self._know(session)
             self.turn_soon()
         if event == "closed" and self._known.pop(session.id, None) is not None:
             self._gone.append(session.id)
             self.turn_soon()
+        if self._session_line is not None:
+            self._journal.sessions(self._session_lines, len(self._known))
 
     def _know(self, session: Session) -> None:
         if session.id not in self._known:
@@ -196,11 +200,16 @@ class Lines:
             if texts:
                 text = "".join(texts).encode("utf-8", "backslashreplace")
                 texts.clear()
+                lines, last = text.count(b"\n"), self._session_lines
+                if number == APP:
+                    first = last = 0
+                else:
+                    first = last - lines + 1
                 if full:
-                    self._miss(number, text.count(b"\n"), 0, 0, _FULL)
+                    self._miss(number, lines, first, last, _FULL)
                 else:
                     soon = hurry and number == APP
-                    spans.append(Span(number, text.count(b"\n"), 0, 0, text, hurry=soon))
+                    spans.append(Span(number, lines, first, last, text, hurry=soon))
         self._opened = [record for record in self._opened if record.outcome is None]
         if full:
             return

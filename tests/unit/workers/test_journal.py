@@ -100,13 +100,14 @@ def test_a_full_page_says_so(page: int) -> None:
 def test_numbers_are_read_as_they_were_noted(page: int) -> None:
     """The last line that was made, the last that is taken care of, and all that was opened."""
     journal = Journal(page)
-    assert left_behind(page)[2:] == (0, 0, 0, 0)
+    assert left_behind(page)[2:] == (0, 0, 0, 0, 0, 0)
     journal.finished(2**40)
     journal.acknowledged(17, 19)
+    journal.sessions(23, 5)
     for _ in range(3):
         journal.open(record())
     journal.clear()
-    assert left_behind(page)[2:] == (2**40, 17, 3, 19)
+    assert left_behind(page)[2:] == (2**40, 17, 3, 19, 23, 5)
 
 
 def test_the_next_connection_is_for_who_has_fewest() -> None:

@@ -16,7 +16,7 @@ from h2log.id_source import new_id
 from h2log.workers.journal import Journal, new_journal
 from h2log.workers.ledger import Ledger
 from h2log.workers.marks import Marks, new_marks
-from h2log.workers.messages import Hello, Span, Turn
+from h2log.workers.messages import SESSION, Hello, Span, Turn
 from h2log.workers.outputs import Outputs
 from tests.support import eventually
 
@@ -42,11 +42,13 @@ def pages() -> Iterator[tuple[int, int]]:
 
 @pytest.fixture
 def log(tmp_path: Path) -> LogSettings:
-    """Settings of a line at the end, and of one at the arrival."""
+    """Settings of a line at the end, of one at the arrival, and of a session log."""
     access = {"path": str(tmp_path / "access.log"), "flush_interval": "1ms"}
     arrival = {**access, "path": str(tmp_path / "arrival.log"), "immediate": True}
     app = {"path": str(tmp_path / "app.log")}
-    return build({"log": {"access": [access, arrival], "app": app}}, "a test").log
+    session = {"path": str(tmp_path / "session.log")}
+    logs = {"access": [access, arrival], "session": session, "app": app}
+    return build({"log": logs}, "a test").log
 
 
 def opened() -> AccessRecord:
@@ -96,8 +98,9 @@ async def test_the_next_owner_counts_what_the_one_before_had_not(
     for _ in range(8):
         journal.open(opened())
     journal.finished(6)
+    journal.sessions(5, 2)
     spans = [Span(0, 3, 1, 3, b"end\n" * 3), Span(0, 2, 4, 5, b"", "no room")]
-    spans += [Span(1, 7, 1, 7, b"came\n" * 7)]
+    spans += [Span(1, 7, 1, 7, b"came\n" * 7), Span(SESSION, 3, 1, 3, b"opened\n" * 3)]
     for number in range(3):
         outputs = await owner(pages[0], log, again=number > 0)
         ledger = Ledger(1, 1, outputs, pages[1])
@@ -120,6 +123,10 @@ async def test_the_next_owner_counts_what_the_one_before_had_not(
     assert rows[:7] == ["came"] * 7
     [lost] = rows[7:]
     assert lost.startswith("#lost worker=1 lines=1 seq=8-8 ")
+    _, *rows = (tmp_path / "session.log").read_text().splitlines()
+    assert rows[:3] == ["opened"] * 3
+    [lost] = rows[3:]  # two lines that were made, and the ends of two sessions
+    assert lost.startswith("#lost worker=1 lines=4 ")
 
 
 def closed(ledger: Ledger) -> bool:
