@@ -385,13 +385,13 @@ class Keeper:
         """Have all written and closed; return whether a log was stuck, or its owner."""
         self._closing = True
         child = self._child
+        untold = any(not worker.told for worker in self._departed)
         if child is not None:
             await self._close(child)
         if self._watch is not None:
             if child is None:
                 self._watch.cancel()
             await asyncio.wait((self._watch,))
-        untold = any(not worker.told for worker in self._departed)
         if untold or (self._departed and (child is None or child.by_others or child.killed_for)):
             try:
                 await self._count_missing()

@@ -127,6 +127,7 @@ class Owner:
                 self._obeyed += 1
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._idle.wait(), None if order is None else _LAST_LOOK)
+            self._settle_all()
         finally:
             pulse.cancel()
             await self._outputs.close()
@@ -285,6 +286,14 @@ class Owner:
         self._look()
         if all(other.settled for other in self._clients.values()):
             self._idle.set()
+
+    def _settle_all(self) -> None:
+        """Close the accounts that are open at the end: nobody else would count what is missing."""
+        for number, client in list(self._clients.items()):
+            if client.reason is not None and client.channel is not None and not client.settled:
+                client.channel.finish()
+                client.ended = True
+                self._settle(number)
 
     # What was written
 
