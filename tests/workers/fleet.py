@@ -127,8 +127,8 @@ def notes(folder: Path) -> list[dict[str, Any]]:
 
 
 def events(folder: Path) -> list[dict[str, Any]]:
-    """Return the session log's lines."""
-    return _objects(folder / "session.log")
+    """Return the session log's lines, without what it says of lines that it lacks."""
+    return [line for line in _objects(folder / "session.log") if "h2log.note" not in line]
 
 
 def _objects(path: Path) -> list[dict[str, Any]]:
