@@ -48,6 +48,7 @@ class Ledger:
         self._arrivals = 0  # the same of lines at an arrival
         self._greeted = False
         self._again = 0  # turns to come that were sent before
+        self._sure: set[str] = set()  # what was open when it connected, after all that was written
         self._sessions: dict[str, Session] = {}
         self._requests: dict[str, OpenRequest] = {}
         # Turns whose lines are not all written: the writers, and what they must have written.
@@ -60,8 +61,10 @@ class Ledger:
         self._sequence = max(self._sequence, hello.sequence)
         for session in hello.sessions:
             self._sessions[session.id] = session_of(session)
+            self._sure.add(session.id)
         for request in hello.requests:
             self._requests[request.id] = request
+            self._sure.add(request.id)
 
     def take(self, turn: Turn) -> None:
         """Take a turn."""
@@ -137,7 +140,7 @@ class Ledger:
         left = left_behind(self._journal)
         if not self._greeted:  # what it has told was told to an owner that is gone
             self._sequence, self._arrivals = left.acknowledged, left.arrivals
-        fresh = {}
+        fresh: dict[str, int] = {}
         for entry in left.entries:
             if entry.turn > self.turn and self._greeted and entry.id not in self._requests:
                 if entry.session not in self._sessions:
@@ -154,14 +157,17 @@ class Ledger:
         total = max(left.opened, left.sequence)
         marks = []
         for place in self._outputs.access(self.generation):
+            turn = place.written(self.number)
             if place.immediate:
-                turn = place.before.get(self.number, (0, 0, 0))[0]
                 came = [r.opening() for r in records if fresh.get(r.id, 0) > turn]
                 known = max(self._arrivals, place.upto(self.number))
                 self._end(place, came, left.opened, known, left.opened, reason)
             else:
                 known = max(self._sequence, place.upto(self.number))
-                self._end(place, records, total, known, left.sequence, reason)
+                ends = records
+                if turn > self.turn:  # what has not come again may be an end that stands there
+                    ends = [r for r in records if r.id in self._sure or fresh.get(r.id, 0) > turn]
+                self._end(place, ends, total, known, left.sequence, reason)
             marks.append((place.writer, place.writer.accepted))
         self._pending.append((0, marks))
         self._close_sessions(now, LOST, left.session_lines + left.sessions, reason)
@@ -202,12 +208,15 @@ class Ledger:
         """Write the last lines of sessions; of `total` lines some may have gone with the worker."""
         place = self._outputs.place(self.generation, SESSION)
         if place is not None:
-            count = total - len(self._sessions)
+            sessions = [*self._sessions.values()]
+            if place.written(self.number) > self.turn:
+                sessions = [session for session in sessions if session.id in self._sure]
+            count = total - len(sessions)
             missing = count - place.upto(self.number)
             if missing > 0:
                 place.writer.miss(missing, 0, 0, self.number, killed, "lost", count)
             texts = []
-            for session in self._sessions.values():
+            for session in sessions:
                 session.reason = reason
                 session.duration = max(0.0, now - session.opened)
                 texts.append(self._outputs.session_line(self.generation, session))

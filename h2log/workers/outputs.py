@@ -61,6 +61,10 @@ class Place:
         """Return how many of a worker's lines are accounted for, here or by another process."""
         return max(self.came.get(worker, 0), self.before.get(worker, _NOTHING)[2])
 
+    def written(self, worker: int) -> int:
+        """Return the last turn of a worker of which another process has written something."""
+        return self.before.get(worker, _NOTHING)[0]
+
     def forget(self, worker: int) -> None:
         """Nothing of a worker will come again."""
         self.before.pop(worker, None)

@@ -13,6 +13,7 @@ import pytest
 from h2log.access.record import AccessRecord, Session
 from h2log.config import LogSettings, build
 from h2log.id_source import new_id
+from h2log.workers.facts import open_request, open_session
 from h2log.workers.journal import Journal, new_journal
 from h2log.workers.ledger import Ledger
 from h2log.workers.marks import Marks, new_marks
@@ -127,6 +128,35 @@ async def test_the_next_owner_counts_what_the_one_before_had_not(
     assert rows[:3] == ["opened"] * 3
     [lost] = rows[3:]  # two lines that were made, and the ends of two sessions
     assert lost.startswith("#lost worker=1 lines=4 ")
+
+
+async def test_an_end_that_stands_there_is_not_made_up(
+    pages: tuple[int, int], tmp_path: Path, log: LogSettings
+) -> None:
+    """A worker is killed before it has sent all of it again: its request had ended since."""
+    record = opened()
+    begin = Turn(1, 0, [], [open_session(record.session)], [open_request(record)], [], [], [], 0)
+    gone = [Span(0, 1, 1, 1, b"end\n"), Span(SESSION, 2, 1, 2, b"opened\nclosed\n")]
+    end = Turn(2, 1, gone, [], [], [record.id], [record.session.id], [], 0)
+    journal = Journal(pages[1])
+    journal.finished(1)
+    journal.sessions(2, 0)
+    for again in (False, True):
+        outputs = await owner(pages[0], log, again=again)
+        ledger = Ledger(1, 1, outputs, pages[1])
+        ledger.greet(Hello(0, [], [], 2 if again else 0))
+        ledger.take(begin)
+        if again:
+            ledger.lost("killed")
+        else:
+            ledger.take(end)
+        await eventually(partial(closed, ledger))
+        killed = os.pread(pages[0], os.fstat(pages[0]).st_size, 0)
+        await outputs.close()
+        os.pwrite(pages[0], killed, 0)
+    assert (tmp_path / "access.log").read_text() == "end\n"
+    _, *rows = (tmp_path / "session.log").read_text().splitlines()
+    assert rows == ["opened", "closed"]
 
 
 def closed(ledger: Ledger) -> bool:
