@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import threading
 import weakref
 from typing import Final
 
 __all__ = ["Outlet"]
 
-_PIECE: Final = 64 * 1024
-"""Bytes that one log writes before others have their turn, unless a line is longer: what a pipe
-holds (pipe(7))."""
+_PIECE: Final = getattr(select, "PIPE_BUF", 4096)
+"""Bytes that one log writes before others have their turn, unless a line is longer: a pipe takes
+them whole or not at all (pipe(7)), also from who is killed while he waits for its reader."""
 
 
 class _Turn:

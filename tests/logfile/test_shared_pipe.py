@@ -15,6 +15,7 @@ import pytest
 
 from h2log.errors import UsageError
 from h2log.logfile.files import LogFile
+from h2log.logfile.outlet import Outlet
 from h2log.logfile.writer import LogWriter
 from tests.support import ROOT
 
@@ -97,6 +98,21 @@ async def test_two_logs_of_one_fifo(tmp_path: Path) -> None:
     lines = (await found).decode().splitlines()
     os.close(reader)
     assert sorted(lines) == sorted(f"{name}{n} {TAIL}" for name in "ab" for n in range(COUNT))
+
+
+def test_a_full_pipe_ends_with_a_line() -> None:
+    """Whoever is killed while it waits for the reader leaves nothing that is begun."""
+    reader, writer = small_pipe()
+    os.set_blocking(writer, False)
+    data = b"".join(b"%d %s\n" % (n, TAIL.encode()) for n in range(COUNT))
+    outlet, at = Outlet(writer), 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            at += outlet.write(data, at)
+    assert os.read(reader, len(data)) == data[:at]
+    assert data[at - 1 : at] == b"\n"
+    os.close(writer)
+    os.close(reader)
 
 
 def test_a_line_that_is_given_up_is_ended(tmp_path: Path) -> None:
