@@ -72,6 +72,7 @@ class Control:
         self._answer = answer
         self._server: asyncio.Server | None = None
         self._identity: tuple[int, int] | None = None
+        self._talks: set[asyncio.Task[Any]] = set()
 
     async def open(self) -> None:
         """Be there for questions. Not to be is no reason not to serve: a line says why."""
@@ -109,6 +110,10 @@ class Control:
         return sock
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._talks.add(task)
+        task.add_done_callback(self._talks.discard)
         try:
             async with asyncio.timeout(_PATIENCE):
                 line = await reader.readline()
@@ -118,12 +123,22 @@ class Control:
             answer = await self._answer(question)
         except RecursionError:
             answer = {"error": "a question is an object with one value"}
+        except asyncio.CancelledError:  # by `end`
+            answer = {"error": "the server stops"}
         except (ValueError, TimeoutError, ConnectionError) as error:
             answer = {"error": str(error) or "no question came"}
         with contextlib.suppress(ConnectionError):
             writer.write(json.dumps(answer).encode() + b"\n")
             await writer.drain()
         writer.close()
+
+    async def end(self) -> None:
+        """Be there no more, and tell so to whoever still waits for an answer."""
+        await self.close()
+        for task in self._talks:
+            task.cancel()
+        if self._talks:
+            await asyncio.wait(self._talks)
 
     async def close(self) -> None:
         """Be there no more."""

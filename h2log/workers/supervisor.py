@@ -170,7 +170,7 @@ class _Supervisor:
                 await self._stop()
                 if self._admin is not None:
                     self._admin.close()
-                await self._control.close()
+                await self._control.end()
                 stuck = await self._keeper.close()
                 logging.getLogger().removeHandler(handler)
                 configure(settings.log.level)
@@ -451,6 +451,8 @@ class _Supervisor:
     async def _stop(self) -> None:
         """Drain all, and return when all have ended; a signal meanwhile hurries them."""
         again = asyncio.create_task(self._hurry())
+        for result in self._wanted_reloads:  # who is to answer them may not have begun
+            result.cancel()
         await self._crew.stop(self._settings.server.drain_timeout)
         again.cancel()
 
