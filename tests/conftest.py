@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -21,6 +22,11 @@ settings.load_profile("h2log")
 
 # Time limits are as precise as this, in seconds. Tests have short ones, and wait for many of them.
 h2log.server.server._TICK = 0.05
+
+
+# A shell that runs us in the background has it ignored, also by every process that tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:
