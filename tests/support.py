@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -43,6 +44,7 @@ __all__ = [
     "client_context",
     "eventually",
     "fill",
+    "free_port",
     "poll",
     "run",
     "tool",
@@ -111,6 +113,30 @@ async def eventually(condition: Callable[[], object], timeout: float = PATIENCE)
     async with asyncio.timeout(timeout):
         while not condition():
             await asyncio.sleep(0.002)
+
+
+_given: set[int] = set()
+
+
+def free_port() -> int:
+    """Return a port that nobody has, for servers that cannot tell which they got.
+
+    It is below those that the system gives to who asks for any, or to who connects: between now
+    and the server's start nobody gets it by chance. None is given twice.
+    """
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.SystemRandom().randrange(10_000, max(first, 20_000))
+        with (
+            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+            contextlib.suppress(OSError),  # somebody has it
+        ):
+            tcp.bind(("", port))
+            udp.bind(("", port))
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
 def fill(disk: Path, free: int) -> Path:
@@ -408,11 +434,16 @@ class Process:
 
     @property
     def lines(self) -> list[AccessLine]:
-        """The access log so far, parsed; a line that does not parse raises ValueError."""
+        """The access log so far, parsed; a line that does not parse raises ValueError.
+
+        While it runs, the log may end in the middle of a line that is being written just now.
+        """
+        running = self.popen.poll() is None
         if self.log == "-":
             text = [line for line in self.stdout.lines if "\t" in line]
         else:
-            text = Path(self.log).read_text("ascii").splitlines()
+            whole = Path(self.log).read_text("ascii")
+            text = (whole[: whole.rfind("\n") + 1] if running else whole).splitlines()
         return [parse(line) for line in text if not is_note(line)]
 
     def resident(self) -> int:

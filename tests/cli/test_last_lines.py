@@ -15,7 +15,7 @@ import pytest
 
 from h2log.access import parse_line
 from tests.server.wire import PREFACE, SETTINGS, frame
-from tests.support import poll
+from tests.support import free_port, poll
 
 SETTINGS_FILE = """
 [server]
@@ -161,8 +161,7 @@ def test_nobody_but_a_signal_ends_the_server(tmp_path: Path, path: str) -> None:
 @pytest.mark.parametrize("closing", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_closed_standard_streams_are_no_trap(tmp_path: Path, closing: str) -> None:
     """No file of ours takes their numbers, and what would be written there goes nowhere."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     command = f"exec {sys.executable} -m h2log serve . --insecure --port {port} {closing}"
     with subprocess.Popen(["sh", "-c", command], cwd=tmp_path, stdout=subprocess.PIPE) as server:
         poll(lambda: _listens(port))

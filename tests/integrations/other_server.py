@@ -14,17 +14,9 @@ from typing import Self
 import pytest
 
 from tests.integrations.lines import Lines
-from tests.support import PATIENCE, ROOT, poll, tool
+from tests.support import PATIENCE, ROOT, free_port, poll, tool
 
-__all__ = ["OtherServer", "free_port"]
-
-
-def free_port() -> int:
-    """Return a port that was free a moment ago, for servers that cannot tell which they got."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
+__all__ = ["OtherServer"]
 
 
 class OtherServer:

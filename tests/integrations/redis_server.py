@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Self
 
-from tests.support import PATIENCE, tool
+from tests.support import PATIENCE, free_port, tool
 
 __all__ = ["RedisServer"]
 
@@ -28,13 +28,9 @@ class RedisServer:
         self.port = 0
 
     def __enter__(self) -> Self:
-        for _ in range(10):
-            with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
-                self.port = free.getsockname()[1]
-            if self._started():
-                return self
-        raise AssertionError(f"redis-server did not start: {self.output()}")
+        self.port = free_port()
+        self.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
         self.kill()
@@ -60,7 +56,7 @@ class RedisServer:
         return (self._folder / "redis.log").read_text("utf-8", "replace")
 
     def _started(self) -> bool:
-        """Start it; False when it ended instead of listening: its port was taken."""
+        """Start it; False when it ended instead of listening."""
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
         options += ["--save", "", "--appendonly", "yes", "--appendfsync", "no"]
         with (self._folder / "redis.log").open("ab") as log:

@@ -19,6 +19,7 @@ from typing import NamedTuple, Self
 from h2log.logfile.writer import LogWriter
 from h2log.server.certificates import Certificates
 from tests.logfile.numbered import put_many
+from tests.support import free_port
 
 MESSAGE = re.compile(
     rb"<([0-9]{1,3})>1 ([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z) "
@@ -137,13 +138,12 @@ class DatagramCollector(Collector):
     def __init__(self, path: Path | None = None) -> None:
         super().__init__()
         self._path = path
-        self._port = 0
+        self._port = free_port()  # it has to be the same after a pause
 
     def _begin(self) -> None:
         if self._path is None:
             self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
             self._socket.bind(("127.0.0.1", self._port))
-            self._port = self._socket.getsockname()[1]
             self.url = f"syslog://127.0.0.1:{self._port}"
         else:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -182,7 +182,7 @@ class StreamCollector(Collector):
         self._path = path
         self._context = context
         self._buffer = buffer
-        self._port = 0
+        self._port = free_port()  # it has to be the same after a pause
         self._connections: list[_Connection] = []
         self.accepted = 0
         self.torn: list[bytes] = []
@@ -199,7 +199,6 @@ class StreamCollector(Collector):
                 # The sender's own buffer goes by the size of the segments.
                 self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1400)
             self._listener.bind(("", self._port))  # as 127.0.0.2, too
-            self._port = self._listener.getsockname()[1]
             kind = "tcp" if self._context is None else "tls"
             self.url = f"syslog+{kind}://localhost:{self._port}"
         else:
@@ -347,10 +346,3 @@ async def overfill(writer: LogWriter) -> None:
         if writer.sequence < 150_000:
             await put_many(writer, 1000)
         await asyncio.sleep(0.002)
-
-
-def free_udp_port() -> int:
-    """Return a port that nobody listens at."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -23,9 +23,8 @@ from h2log.logfile.notes import as_line
 from h2log.logfile.writer import LogWriter
 from h2log.server.certificates import Certificates
 from tests.access.records import record
-from tests.logfile.collector import free_udp_port
 from tests.logfile.numbered import line, numbers, put_many, written
-from tests.support import eventually, poll
+from tests.support import eventually, free_port, poll
 
 # What it received as it understood it: an object a line.
 RULES = """
@@ -71,7 +70,7 @@ class Daemon:
         self._program = program
         self._folder = folder
         self._certs = certs
-        self._udp = free_udp_port()
+        self._udp = free_port()
         self._tcp = self._tls = 0
 
     @contextmanager

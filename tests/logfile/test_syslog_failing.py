@@ -19,11 +19,10 @@ from tests.logfile.collector import (
     came,
     collector_of,
     data,
-    free_udp_port,
     with_options,
 )
 from tests.logfile.numbered import line, missing, numbers, put_many, written
-from tests.support import eventually
+from tests.support import eventually, free_port
 
 
 @pytest.fixture(autouse=True)
@@ -145,7 +144,7 @@ async def test_the_last_line_needs_no_other_to_come_again() -> None:
 
 async def test_nobody_at_the_port_at_the_end() -> None:
     """What was refused and could not be sent again is counted as dropped."""
-    writer = LogWriter(f"syslog://127.0.0.1:{free_udp_port()}", line, 0.001)
+    writer = LogWriter(f"syslog://127.0.0.1:{free_port()}", line, 0.001)
     await writer.open()
     await put_many(writer, 10)
     await writer.close()

@@ -15,12 +15,11 @@ import httpx
 
 from h2log.access.lines import is_note
 from h2log.server.certificates import Certificates
-from tests.support import PATIENCE, ROOT, Process, accepts, poll
+from tests.support import PATIENCE, ROOT, Process, accepts, free_port, poll
 from tests.workers.fleet import (
     SOCKET,
     Clients,
     fleet,
-    free_port,
     owner,
     replaced,
     settings,

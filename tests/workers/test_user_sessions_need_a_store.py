@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from h2log.server.certificates import Certificates
-from tests.support import Process, client_context
-from tests.workers.fleet import fleet, free_port, workers
+from tests.support import Process, client_context, free_port
+from tests.workers.fleet import fleet, workers
 
 APP = """
 from h2log import App, Request, Response
