@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from tests.support import Process, poll
-from tests.workers.fleet import Clients, children, workers
+from tests.workers.fleet import Clients, alive, children, workers
 
 pytest.importorskip("watchfiles")
 
@@ -108,7 +108,7 @@ def test_the_interrupt_ends_all(tmp_path: Path) -> None:
         assert len(pids) == 2
         os.killpg(server.pid, signal.SIGINT)
         assert server.wait() == 0
-        poll(lambda: not [pid for pid in pids if Path(f"/proc/{pid}").exists()])
+        poll(lambda: not alive(pids))
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,10 +23,10 @@ __all__ = [
     "SOCKET",
     "Clients",
     "access",
+    "alive",
     "children",
     "events",
     "fleet",
-    "free_port",
     "h2load",
     "notes",
     "owner",
@@ -87,10 +86,27 @@ def children(server: Process, module: str) -> list[int]:
 
 
 def _children(pid: int) -> list[int]:
-    found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        found += map(int, (task / "children").read_text().split())
-    return sorted(found)
+    """Return the children of a process; a look while one ends may miss another (proc(5))."""
+    before: list[int] | None = None
+    while True:
+        found: list[int] = []
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended
+                found += map(int, (task / "children").read_text().split())
+        if sorted(found) == before:
+            return before
+        before = sorted(found)
+
+
+def alive(pids: list[int]) -> list[int]:
+    """Return those that still run; who has ended may wait for somebody to ask for its exit code."""
+    found = []
+    for pid in pids:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+            if state != "Z":
+                found.append(pid)
+    return found
 
 
 def workers(server: Process) -> list[int]:
@@ -196,14 +212,6 @@ class Clients:
             else:
                 self.ids.append(answer.headers["x-request-id"])
                 self.statuses.add(answer.status_code)
-
-
-def free_port() -> int:
-    """Return a port that is free, most likely."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        number = sock.getsockname()[1]
-    assert isinstance(number, int)
-    return number
 
 
 def descriptors(pid: int) -> int:

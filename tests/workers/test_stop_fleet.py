@@ -16,12 +16,17 @@ import pytest
 from h2log.server.certificates import Certificates
 from tests.server.wire import PING, RawClient
 from tests.support import PATIENCE, Process, poll
-from tests.workers.fleet import Clients, access, children, events, fleet, h2load, owner, workers
-
-
-def alive(pids: list[int]) -> list[int]:
-    """Return those that still run."""
-    return [pid for pid in pids if os.path.exists(f"/proc/{pid}")]
+from tests.workers.fleet import (
+    Clients,
+    access,
+    alive,
+    children,
+    events,
+    fleet,
+    h2load,
+    owner,
+    workers,
+)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
