@@ -48,6 +48,18 @@ class Lines:
         """Wait for the only line of a target."""
         return (await self.of(target))[0]
 
+    async def that(self, request: str) -> Line:
+        """Wait for the line of the request with that id."""
+        found: list[Line] = []
+
+        def there() -> bool:
+            found[:] = [line for line in self.all() if line.request == request]
+            return bool(found)
+
+        await eventually(there)
+        [line] = found
+        return line
+
     def outcomes(self) -> Counter[str]:
         """How many ended how."""
         return Counter(line.outcome.value if line.outcome else "-" for line in self.all())

@@ -91,9 +91,7 @@ async def test_what_hypercorn_fails_at_over_http2(server: Hypercorn, target: str
         client.flush()
         answer = await client.reply(refused)
         assert (await client.reply(slow)).status == 200
-    line = next(
-        line for line in server.full.all() if line.request == answer.headers["x-request-id"]
-    )
+    line = await server.full.that(answer.headers["x-request-id"])
     assert (answer.status, line.status, line.outcome) == (status, status, outcome)
     assert (line.target, line.version, line.nth) == (raw(target), "h2", 2)
 
@@ -107,9 +105,7 @@ async def test_what_hypercorn_fails_at_over_http3(server: Hypercorn, target: str
         answer = await client.reply(client.send_head(head))
         assert (await client.reply(slow)).status == 200
         assert (await other.reply(theirs)).status == 200
-    line = next(
-        line for line in server.full.all() if line.request == answer.headers["x-request-id"]
-    )
+    line = await server.full.that(answer.headers["x-request-id"])
     assert (answer.status, line.status, line.outcome) == (status, status, outcome)
     assert (line.target, line.version, line.stream) == (raw(target), "h3", 4)
 

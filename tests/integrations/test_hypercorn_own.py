@@ -17,9 +17,9 @@ from h2log.integrations.hypercorn import traced
 from h2log.integrations.hypercorn_trace import install
 from h2log.server.certificates import Certificates
 from tests.integrations.http3_client import H3Client
-from tests.integrations.other_server import OtherServer, free_port
+from tests.integrations.other_server import OtherServer
 from tests.server.h2_client import H2Client
-from tests.support import client_context, poll, run
+from tests.support import client_context, eventually, free_port, poll, run
 
 APP = "tests.integrations.asgi_app:app"
 TRACED = ["hypercorn", "-c", "python:h2log.integrations.hypercorn", "--bind", "127.0.0.1:{port}"]
@@ -59,10 +59,14 @@ async def test_the_configuration_is_the_module(tmp_path: Path, worker_class: str
         assert answer.text == f"{line.session} {line.request}"
         assert answer.headers["x-request-id"] == line.request
         assert (await server.full.one("/wait")).outcome is Outcome.CLIENT_RESET
+
+        def ended() -> list[str]:
+            return [columns[10] for columns in session_log(tmp_path) if columns[1] == "closed"]
+
+        await eventually(lambda: len(ended()) == 2)
         assert await asyncio.to_thread(server.stop) == 0
         assert "Running on" in server.output, "Hypercorn's own log is as it was"
-    ended = [columns for columns in session_log(tmp_path) if columns[1] == "closed"]
-    assert [columns[10] for columns in ended] == ["client_closed", "client_closed"]
+    assert ended() == ["client_closed", "client_closed"]
 
 
 async def test_a_configuration_file_with_a_line_more(tmp_path: Path) -> None:

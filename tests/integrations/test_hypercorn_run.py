@@ -15,11 +15,12 @@ import httpx
 import pytest
 from websockets.asyncio.client import connect
 
+from h2log.access.parsed import Line
 from h2log.access.record import Outcome
 from h2log.server.certificates import Certificates
 from tests.integrations.hypercorn_process import Hypercorn
 from tests.server.h2_client import H2Client
-from tests.support import PATIENCE, Process, client_context, poll, run
+from tests.support import PATIENCE, Process, client_context, eventually, poll, run
 
 APP = "tests.integrations.asgi_app:app"
 
@@ -272,8 +273,13 @@ async def test_a_broken_connection(plain: Hypercorn) -> None:
         with pytest.raises(ConnectionResetError):
             await asking.until(lambda: False)
     assert (await plain.full.one("/wait?broken")).outcome is Outcome.SERVER_RESET
-    [unheard] = [line for line in plain.full.all() if line.method is None and line.stream == 5]
-    assert (unheard.outcome, unheard.reset_code) == (Outcome.SERVER_RESET, 1)
+
+    def unheard() -> list[Line]:
+        return [line for line in plain.full.all() if line.method is None and line.stream == 5]
+
+    await eventually(unheard)
+    [refused] = unheard()
+    assert (refused.outcome, refused.reset_code) == (Outcome.SERVER_RESET, 1)
 
 
 @pytest.mark.parametrize("ending", ["client", "application", "raise", "lost"])
@@ -417,6 +423,7 @@ async def test_rotation_and_json(tmp_path: Path) -> None:
         async with httpx.AsyncClient(base_url=server.url) as asking:
             for n in range(40):
                 await asking.get(f"/json/{n}")
+        await eventually(lambda: "\tclosed\t" in (tmp_path / "session.log").read_text())
         assert server.stop() == 0
     files = sorted(tmp_path.glob("access*"))
     assert len(files) > 1
