@@ -14,15 +14,15 @@ import httpx
 import pytest
 
 from h2log.server.certificates import Certificates
-from tests.support import PATIENCE, poll
-from tests.workers.fleet import Clients, fleet, free_port, owner, workers
+from tests.support import PATIENCE, free_port, poll
+from tests.workers.fleet import Clients, fleet, owner, workers
 
 ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture
 def port() -> int:
-    """A port that is free, most likely."""
+    """A port that is free."""
     return free_port()
 
 
@@ -49,14 +49,32 @@ def test_health_and_counters(certs: Certificates, tmp_path: Path, port: int) -> 
         assert server.stop() == 0
 
 
-def test_not_ready_without_a_worker(certs: Certificates, tmp_path: Path, port: int) -> None:
+SLOW = """
+import os, time
+from h2log import App
+try:  # the first serves at once, the second when it may
+    os.mkdir("first")
+except FileExistsError:
+    while not os.path.exists("go"):
+        time.sleep(0.01)
+app = App()
+"""
+
+
+def test_not_ready_without_a_worker(
+    certs: Certificates, tmp_path: Path, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A single worker is supervised, too, when there is an admin listener."""
-    with fleet(tmp_path, certs, text=f"[admin]\nport = {port}", count=1) as server:
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "slow.py").write_text(SLOW.replace('("', f'("{tmp_path}/'))
+    text = f"[admin]\nport = {port}"
+    with fleet(tmp_path, certs, target="slow:app", text=text, count=1) as server:
         [pid] = workers(server)
         ready = f"http://127.0.0.1:{port}/-/readyz"
         assert httpx.get(ready).status_code == 200
         os.kill(pid, signal.SIGKILL)
         poll(lambda: httpx.get(ready).status_code == 503)
+        (tmp_path / "go").touch()
         poll(lambda: httpx.get(ready).status_code == 200)
         assert server.stop() == 0
 

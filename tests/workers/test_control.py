@@ -23,8 +23,8 @@ from h2log.server.certificates import Certificates
 from h2log.workers import control
 from h2log.workers.control import Control
 from tests.server.wire import PING, RawClient
-from tests.support import PATIENCE, accepts, poll
-from tests.workers.fleet import SOCKET, Clients, fleet, free_port, owner, settings, workers
+from tests.support import PATIENCE, accepts, free_port, poll
+from tests.workers.fleet import SOCKET, Clients, fleet, owner, settings, workers
 
 
 def ask(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -112,7 +112,10 @@ def test_stop_returns_at_the_end(certs: Certificates, tmp_path: Path) -> None:
         poll(lambda: accepts(tmp_path / SOCKET))
         done = ask(tmp_path, "stop")
         assert (done.returncode, done.stdout) == (0, "stopped\n"), done.stderr
-        assert server.wait(1) == 0
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", server.port))
+        assert not workers(server)
+        assert server.wait() == 0
 
 
 def test_without_a_server(tmp_path: Path) -> None:

@@ -131,23 +131,30 @@ def test_a_worker_that_cannot_come_back(
 def test_a_log_that_cannot_be_opened_again(certs: Certificates, tmp_path: Path) -> None:
     """A new owner of the log tries again, and serving goes on: the lines come when it can."""
     logs = tmp_path / "logs"
-    logs.mkdir()
+    (tmp_path / "away").mkdir()
+    (tmp_path / "file").write_text("in the way")
+    logs.symlink_to("away")
     with fleet(logs, certs, noisy=True) as server:
         with Clients(server) as clients:
             clients.more()
             old = owner(server)
-            logs.rename(tmp_path / "away")
-            logs.write_text("in the way")
+            lead(logs, "file")
             os.kill(old, 9)
             server.stderr.wait(lambda line: "cannot be opened again" in line)
             clients.more()
-            logs.unlink()
-            (tmp_path / "away").rename(logs)
+            lead(logs, "away")
             clients.more()
         assert not clients.failures
         assert server.stop() == 0
     text = (logs / "access.log").read_text()
     assert all(identifier in text for identifier in clients.ids)
+
+
+def lead(link: Path, target: str) -> None:
+    """Have a link lead elsewhere, in one step: at no time is there nothing."""
+    fresh = link.with_name("fresh")
+    fresh.symlink_to(target)
+    fresh.rename(link)
 
 
 def test_no_descriptor_for_another_process(certs: Certificates, tmp_path: Path) -> None:
