@@ -76,6 +76,7 @@ def test_stopping_under_load_loses_nothing(certs: Certificates, tmp_path: Path) 
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         try:
+            poll(lambda: connected(server) >= 7)
             poll(lambda: len(server.lines) > 2000)
             server.signal()
             assert server.wait() == 0
@@ -99,7 +100,7 @@ def test_new_connections_are_refused_while_old_requests_go_on(
     """The listening socket closes first; the open request is answered with 200."""
     with Process("run", APP, certs=certs, log=tmp_path / "access.log") as server:
         client = curl(server, "/slow/2000")
-        poll(lambda: server.descriptors() and connected(server))
+        poll(lambda: connected(server))
         assert accepts(server)
         server.signal()
         poll(lambda: not accepts(server))
@@ -109,10 +110,10 @@ def test_new_connections_are_refused_while_old_requests_go_on(
         assert [(line.path, line.status) for line in server.lines] == [("/slow/2000", 200)]
 
 
-def connected(server: Process) -> bool:
-    """Say whether a request for something slow or endless is open."""
+def connected(server: Process) -> int:
+    """Return how many clients are connected: what they ask for will be answered."""
     sockets = Path(f"/proc/{server.pid}/net/tcp").read_text()
-    return bool(re.search(rf"0100007F:{server.port:04X} 0100007F:\w+ 01 ", sockets))
+    return len(re.findall(rf"0100007F:{server.port:04X} 0100007F:\w+ 01 ", sockets))
 
 
 async def waiting(server: Process, stack: contextlib.AsyncExitStack, count: int) -> None:
