@@ -156,6 +156,8 @@ def morgan(
     folder = tmp_path_factory.mktemp("morgan") if cache is None else cache.mkdir("morgan")
     if not (folder / "node_modules" / "morgan" / "index.js").exists():
         command = [npm, "install", "--no-save", "--no-audit", "--no-fund", "--prefix", str(folder)]
+        # A connection to the registry that is stuck is tried again soon, not after five minutes.
+        command += ["--fetch-timeout=15000", "--fetch-retries=5", "--fetch-retry-mintimeout=500"]
         try:
             subprocess.run([*command, "morgan@^1.10"], check=True, capture_output=True, timeout=90)
         except (OSError, subprocess.SubprocessError):

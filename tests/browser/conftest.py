@@ -58,6 +58,7 @@ def browser(authority: Certificates, tmp_path_factory: pytest.TempPathFactory) -
         launched = playwright.chromium.launch(
             executable_path=chromium,
             args=["--no-sandbox"],  # a container's root has no other choice
+            timeout=PATIENCE * 2000,  # milliseconds; the first start reads all of it from the disk
             env={**os.environ, "HOME": str(home)},
         )
         yield launched

@@ -100,7 +100,7 @@ def test_a_mistake_is_one_line(folder: Path, target: str, words: list[str]) -> N
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=PATIENCE,
     )
     assert (done.returncode, done.stdout) == (2, "")
     [line] = done.stderr.splitlines()
@@ -117,7 +117,7 @@ def test_a_module_that_is_called_as_one_of_python_s(folder: Path, workers: str) 
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=PATIENCE,
     )
     [line] = done.stderr.splitlines()
     assert done.returncode == 2
@@ -135,7 +135,7 @@ def test_settings_come_through_a_pipe(folder: Path) -> None:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=PATIENCE,
         pass_fds=[end],
     )
     os.close(end)

@@ -131,7 +131,7 @@ def test_a_log_whose_reader_stalls_does_not_prevent_the_end(
             for n in range(10):
                 assert http.get(f"{url}/?{'x' * 2000}{n}").status_code == 200
         process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=15)
+        _, errors = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
         process.wait()
@@ -172,7 +172,7 @@ def mistake(*arguments: str, cwd: Path = ROOT, before: Sequence[str] = ()) -> tu
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=PATIENCE,
     )
     assert done.stdout == ""
     assert "Traceback" not in done.stderr
@@ -263,7 +263,7 @@ def test_an_output_that_takes_nothing_is_one_line(place: Path) -> None:
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=20,
+            timeout=PATIENCE,
         )
     assert done.returncode not in (0, -signal.SIGKILL)
     assert "Traceback" not in done.stderr

@@ -148,6 +148,6 @@ def test_a_stop_while_they_begin(tmp_path: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == process.stdout.readline() == "begun\n"
         process.send_signal(signal.SIGTERM)
-        out, errors = process.communicate(timeout=20)
+        out, errors = process.communicate(timeout=PATIENCE)
     assert (process.returncode, out) == (0, "")
     assert "ERROR" not in errors and "Traceback" not in errors
