@@ -143,10 +143,15 @@ def listening(name: str) -> Iterator[list[str]]:
         logger.propagate = propagate
 
 
-def _census() -> Counter[str]:
-    """Count the live objects of connections and requests."""
+def _alive() -> list[object]:
+    """Return the live objects of connections and requests."""
     gc.collect()
-    return Counter(type(o).__name__ for o in gc.get_objects() if type(o) in _OBJECTS)
+    return [found for found in gc.get_objects() if type(found) in _OBJECTS]
+
+
+def _census(others: list[object]) -> Counter[str]:
+    """Count those that are not of `others`, which were there before."""
+    return Counter(type(o).__name__ for o in _alive()) - Counter(type(o).__name__ for o in others)
 
 
 class _Good:
@@ -177,6 +182,8 @@ class Scene:
     good: list[_Good]
     said: list[str]
     """What the logger of HTTP/2 said."""
+    others: list[object]
+    """What other tests have left, and may be kept by whatever tells of them."""
     friends: set[str] = field(default_factory=set)
     """The session ids of the good clients."""
 
@@ -215,7 +222,7 @@ class Scene:
         await eventually(lambda: not listener.pending)
         loads = [good.loads for good in self.good]
         await eventually(lambda: all(g.loads > n for g, n in zip(self.good, loads, strict=True)))
-        await eventually(lambda: _census() == _ALONE)
+        await eventually(lambda: _census(self.others) == _ALONE)
         assert len(self.attacked) == self.requests, "one record for each request"
 
 
@@ -224,7 +231,7 @@ async def scene(
     certs: Certificates, folder: Path | None = None, **limits: Any
 ) -> AsyncIterator[Scene]:
     """Run a server and five good clients; afterwards nothing may be left of what else came."""
-    site = Site(folder)
+    site, others = Site(folder), _alive()
     with listening("h2log.http2") as said:
         async with Running(site.app, certs, **limits) as server:
             good = [_Good(server) for _ in range(GOOD)]
@@ -233,7 +240,7 @@ async def scene(
                 for one in good:
                     group.create_task(one.run(done))
                 await eventually(lambda: all(one.loads for one in good))
-                found = Scene(server, site, good, said)
+                found = Scene(server, site, good, said, others)
                 found.friends = {session.id for session in server.sessions}
                 try:
                     yield found
