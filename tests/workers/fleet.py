@@ -77,12 +77,12 @@ def children(server: Process, module: str) -> list[int]:
     for number in _children(server.pid):
         try:
             command = Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0")
-            state = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
+            fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if module.encode() in command and state != "Z":
-            found.append(number)
-    return found
+        if module.encode() in command and fields[0] != "Z":
+            found.append((int(fields[19]), number))  # numbers begin anew some time
+    return [number for _, number in sorted(found)]
 
 
 def _children(pid: int) -> list[int]:
