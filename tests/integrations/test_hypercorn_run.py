@@ -355,7 +355,7 @@ async def test_term_under_load(tmp_path: Path, certs: Certificates) -> None:
     lines = server.full.all()
     complete = [line for line in lines if line.outcome is Outcome.COMPLETE]
     assert code == 0
-    assert len(complete) >= int(found[1]) > 200
+    assert len(complete) >= int(found[1]) > 200 - 40  # that may have been on their way
     assert len({line.request for line in lines}) == len(lines)
     assert [line.sequence for line in lines] == list(range(1, len(lines) + 1))
 
