@@ -16,7 +16,7 @@ from typing import Any, Self
 import httpx
 
 from h2log.server.certificates import Certificates
-from tests.support import Process, poll, tool
+from tests.support import PATIENCE, Process, poll, tool
 
 __all__ = [
     "APP",
@@ -205,7 +205,9 @@ class Clients:
     def _ask(self) -> None:
         while not self._over.wait(PAUSE):
             try:
-                with httpx.Client(http2=self._http2, verify=self._context) as client:
+                with httpx.Client(
+                    http2=self._http2, verify=self._context, timeout=PATIENCE
+                ) as client:
                     answer = client.get(self._url)
             except httpx.TransportError as error:
                 self.failures.append(error)
