@@ -28,7 +28,7 @@ from tests.server.wire import (
     frame,
     get_fields,
 )
-from tests.support import eventually
+from tests.support import PATIENCE, eventually
 
 MEGABYTE = 1024 * 1024
 LIMIT = 0.4
@@ -59,7 +59,7 @@ async def trickle(client: RawClient, pieces: Iterator[bytes]) -> Flood:
     began = loop.time()
     reading = asyncio.create_task(client.end())
     sent = 0
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while not reading.done():
             client.writer.write(next(pieces))
             sent += 1
@@ -125,7 +125,7 @@ async def test_content_below_the_least_rate(certs: Certificates) -> None:
         async with RawClient.connect(found.server) as client:
             client.headers(1, POST, end=False)
             answer = asyncio.create_task(client.expect(HEADERS, 1))
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 while not answer.done():
                     client.send(DATA, 0, 1, b"a little")
                     await asyncio.sleep(PACE)
@@ -173,7 +173,7 @@ async def test_a_client_that_does_not_read(
                 client.get(1 + 2 * n, path)
             leg = await found.leg()
             most = 0
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 while not leg._lost:
                     most = max(most, held(leg))
                     await asyncio.sleep(PACE)
@@ -193,7 +193,7 @@ async def test_a_client_that_reads_below_the_least_rate(certs: Certificates, fol
             client.get(1, b"/files/big.bin")
             leg = await found.leg()
             read = 0
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 while not leg._lost:
                     with contextlib.suppress(ConnectionError, ssl.SSLError):  # cut off meanwhile
                         read += len(await client._reader.read(512))
@@ -263,7 +263,7 @@ async def test_a_window_that_is_opened_by_the_byte(
             await client.expect(HEADERS, 3)
             reset = asyncio.create_task(client.expect(RST_STREAM, 3))
             try:
-                async with asyncio.timeout(3):
+                async with asyncio.timeout(PATIENCE):
                     while not reset.done():
                         client.send(WINDOW_UPDATE, 0, 3 if of == "stream" else 0, ONE)
                         await asyncio.sleep(0.02)
