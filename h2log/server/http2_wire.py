@@ -122,13 +122,7 @@ class Http2Wire(Files, asyncio.BufferedProtocol):
             transport.resume_reading()
 
     def _wait_for_log(self) -> None:
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return
-        if self._hold is None:
-            self._hold = Hold(transport, self._read_on)
-        if not self._hold.active:
-            self._shared.hold(self._hold)
+        self._hold = self._shared.hold(self._hold, self._transport, self._read_on)
 
     def _read_on(self, seconds: float) -> None:
         assert self._transport is not None

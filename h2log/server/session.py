@@ -82,12 +82,23 @@ class Shared:
     """Connections that wait for it, in the order in which they began to."""
     waking: asyncio.Task[None] | None = None
 
-    def hold(self, hold: Hold) -> None:
-        """Have a connection wait until the log has room."""
-        hold.begin()
-        self.held.append(hold)
-        if self.waking is None:
-            self.waking = asyncio.get_running_loop().create_task(self._wake())
+    def hold(
+        self,
+        hold: Hold | None,
+        transport: asyncio.Transport | None,
+        read_on: Callable[[float], None],
+    ) -> Hold | None:
+        """Have a connection wait until the log has room; return its `hold`, once it has one."""
+        if transport is None or transport.is_closing():
+            return hold
+        if hold is None:
+            hold = Hold(transport, read_on)
+        if not hold.active:
+            hold.begin()
+            self.held.append(hold)
+            if self.waking is None:
+                self.waking = asyncio.get_running_loop().create_task(self._wake())
+        return hold
 
     async def _wake(self) -> None:
         """Let connections go on, one after the other: what each has sent may fill the log again."""
